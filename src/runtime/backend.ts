@@ -1,0 +1,88 @@
+/**
+ * What the worker needs of a device runtime. `src/runtime/pjrt` is the real one; `mock_backend.ts`
+ * stands in where a test needs failures or timing on demand.
+ *
+ * Ownership: whoever receives a `DeviceBuffer` or a `Program` disposes it, once; a second dispose is
+ * harmless, use afterwards throws. Disposing a program or buffer that a call in progress still uses is
+ * safe: the handle is freed when that call settles.
+ */
+
+import type { Datatype, TensorSpec } from "../tensor/mod.ts";
+
+/** Types and shapes a compiled program really takes and gives, in order, in wire order. */
+export interface ProgramSignature {
+  readonly parameters: readonly TensorSpec[];
+  readonly results: readonly TensorSpec[];
+}
+
+/** Device memory a program needs, in bytes, as its compiler reports it. */
+export interface ProgramMemory {
+  readonly generatedCodeBytes: number;
+  readonly argumentBytes: number;
+  readonly outputBytes: number;
+  readonly temporaryBytes: number;
+}
+
+export interface CompileSettings {
+  /** `xla_gpu_autotune_level`; `undefined` keeps XLA's default. */
+  readonly autotuneLevel?: number;
+  /** Further `xla_*` debug options by field name, for `env_option_overrides`. */
+  readonly overrides?: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** A tensor in device memory. */
+export interface DeviceBuffer extends Disposable {
+  readonly datatype: Datatype;
+  readonly shape: readonly number[];
+  /** Bytes of the tensor as the host sees it. */
+  readonly byteLength: number;
+}
+
+/** A program loaded on the device. */
+export interface Program extends Disposable {
+  readonly signature: ProgramSignature;
+  readonly memory: ProgramMemory | undefined;
+  /** The compiled form, for the executable cache; loads again only on the same plugin and device kind. */
+  serialize(): Promise<Uint8Array>;
+  /**
+   * Runs once. `args` are all parameters in order and stay owned by the caller; the results belong to
+   * the caller too. Count, types and shapes are checked against the signature before the device sees
+   * them: a mismatch throws `TypeError` naming the parameter.
+   */
+  execute(args: readonly DeviceBuffer[]): Promise<DeviceBuffer[]>;
+}
+
+export interface DeviceMemory {
+  readonly inUseBytes: number;
+  readonly limitBytes: number | undefined;
+  readonly peakInUseBytes: number | undefined;
+  readonly poolBytes: number | undefined;
+}
+
+/** One client on one device. */
+export interface Backend extends AsyncDisposable {
+  /** `cpu` or `cuda`: what is really in use. */
+  readonly platform: string;
+  /** For example `cpu` or `NVIDIA H200`. */
+  readonly deviceKind: string;
+  /** Changes whenever serialized programs stop being interchangeable: plugin build, API, platform. */
+  readonly fingerprint: string;
+  /**
+   * Compiles StableHLO (a portable artifact or MLIR text) for the device, off the event loop.
+   * @throws {PjrtError} with the compiler's own message
+   */
+  compile(code: Uint8Array, settings?: CompileSettings): Promise<Program>;
+  /** Loads what `serialize` gave. The bytes must be known good: damaged ones can abort the process. */
+  deserialize(serialized: Uint8Array): Promise<Program>;
+  /**
+   * Copies a tensor to the device. `data` may be reused when the promise settles.
+   * @throws {TypeError} when `data` is not exactly the bytes of `spec`
+   */
+  upload(spec: TensorSpec, data: Uint8Array): Promise<DeviceBuffer>;
+  /** Copies a tensor to the host: into `target` when given (exactly its length), else a new array. */
+  download(buffer: DeviceBuffer, target?: Uint8Array): Promise<Uint8Array>;
+  /** The allocator's view, or `undefined` when the device keeps none (CPU). */
+  memory(): DeviceMemory | undefined;
+  /** Native handles alive now, by kind (`buffer`, `executable`, `event`, …): a leak shows here. */
+  liveHandles(): Readonly<Record<string, number>>;
+}
