@@ -1,0 +1,81 @@
+/**
+ * Which compiled size a dispatch uses and which requests it takes: pure decisions over row counts.
+ * Requests are taken from the front of one model's queue, in order, and never split.
+ */
+
+/** The front of a queue, as far as planning cares. */
+export interface PlannedRequest {
+  /** Extent along the batch axis; 1 for a model without one. */
+  readonly rows: number;
+  /** Which compiled variant the prepared inputs need. */
+  readonly variantKey: string;
+}
+
+export interface PlanOptions {
+  /** Compiled batch sizes of the front request's variant, ascending; `[0]`: one program for any size. */
+  readonly sizes: readonly number[];
+  /** Whether requests of this model may share a dispatch at all. */
+  readonly isCoalescable: boolean;
+  /** Cap on rows coalesced into one dispatch; a single larger request still passes. */
+  readonly maxRows: number | undefined;
+  /**
+   * Learned seconds per dispatch of a size. Used only when every size of the variant has been measured;
+   * until then a size is taken to cost as much as it has rows.
+   */
+  readonly costs?: ReadonlyMap<number, number>;
+}
+
+export interface BatchPlan {
+  /** How many requests to take from the front. */
+  readonly take: number;
+  /** The compiled size to run: the smallest that holds the rows taken. 0: the only, unsized program. */
+  readonly size: number;
+  /** Rows really taken. */
+  readonly rows: number;
+}
+
+/** The smallest compiled size that holds `rows`, or `undefined` when none does. */
+export function smallestFit(sizes: readonly number[], rows: number): number | undefined {
+  return sizes.find((size) => size === 0 || size >= rows);
+}
+
+/**
+ * Plans one dispatch. The original chose a size from all queued rows and then filled it with whole
+ * requests, so 1 + 4 rows ran as one row padded to 4. Here requests are taken while they fit the largest
+ * size (and the cap), and among the prefixes that fit, the one is chosen that costs least per row served;
+ * ties go to the longer prefix. Before costs are known that is the fullest batch. Afterwards twenty rows
+ * of a model compiled for 1 and 32 run as one padded 32 when that is really cheaper than twenty single
+ * dispatches, which a rule over row counts alone cannot see. No request waits for others.
+ *
+ * @param queue at least one request; the front one must fit some size (requests are checked on entry)
+ */
+export function planBatch(queue: Iterable<PlannedRequest>, options: PlanOptions): BatchPlan {
+  const { sizes, isCoalescable } = options;
+  const maxSize = sizes[sizes.length - 1]!;
+  const cap = Math.min(maxSize, options.maxRows ?? Infinity);
+  const costs = sizes.every((size) => options.costs?.has(size)) ? options.costs : undefined;
+  let best: BatchPlan | undefined;
+  let bestCost = Infinity;
+  let take = 0;
+  let rows = 0;
+  let variantKey: string | undefined;
+  for (const request of queue) {
+    if (take > 0) {
+      if (!isCoalescable || maxSize === 0) break;
+      if (request.variantKey !== variantKey || rows + request.rows > cap) break;
+    }
+    variantKey ??= request.variantKey;
+    take++;
+    rows += request.rows;
+    const size = smallestFit(sizes, rows);
+    if (size === undefined) break;
+    const cost = (costs?.get(size) ?? size) / rows;
+    if (cost <= bestCost) {
+      best = { take, size, rows };
+      bestCost = cost;
+    }
+    if (rows >= cap) break;
+  }
+  if (best === undefined) throw new RangeError(`no compiled size holds ${rows} rows`);
+  return best;
+}

@@ -1,0 +1,16 @@
+import { type Discipline, isOlder } from "./types.ts";
+
+/**
+ * Earliest deadline first: the model with the most urgent request anywhere in its queue. Queues keep
+ * their order, so with equal deadlines this is arrival order.
+ */
+export const edf: Discipline = (candidates) => {
+  let best = candidates[0]!;
+  for (const candidate of candidates) {
+    if (
+      candidate.earliestDeadline < best.earliestDeadline ||
+      (candidate.earliestDeadline === best.earliestDeadline && isOlder(candidate, best))
+    ) best = candidate;
+  }
+  return best;
+};

@@ -1,0 +1,223 @@
+import assert from "node:assert/strict";
+import type { NamedTensor } from "../tensor/mod.ts";
+import { ServerError } from "../errors.ts";
+import { edf } from "./disciplines/edf.ts";
+import { fifo } from "./disciplines/fifo.ts";
+import { fair } from "./disciplines/fair.ts";
+import type { Work } from "./queue.ts";
+import { type DispatchRecord, type ScheduledModel, Scheduler } from "./scheduler.ts";
+
+/** A device under the test's control: dispatches wait until released, on a clock that is set by hand. */
+class Device {
+  nowMs = 0;
+  readonly started: { model: string; size: number; values: number[] }[] = [];
+  readonly #gates: (() => void)[] = [];
+  isOpen = true;
+
+  model(name: string, options: Partial<ScheduledModel> & { costMs?: number } = {}): ScheduledModel {
+    return {
+      name,
+      isCoalescable: true,
+      maxRows: undefined,
+      weight: 1,
+      sizes: () => [1, 4],
+      inputBatchAxes: [0],
+      outputBatchAxes: [0],
+      run: async ({ size, inputs }) => {
+        const values = [...inputs[0]!.data];
+        this.started.push({ model: name, size, values });
+        if (!this.isOpen) await new Promise<void>((resolve) => this.#gates.push(resolve));
+        this.nowMs += options.costMs ?? 1;
+        if (values.includes(255)) throw new ServerError("INTERNAL", "bad row");
+        return [{ ...inputs[0]!, name: "y", data: inputs[0]!.data.map((value) => value * 2) }];
+      },
+      ...options,
+    };
+  }
+
+  release(): void {
+    this.#gates.shift()?.();
+  }
+}
+
+function work(values: number[], options: Partial<Work> = {}): Work {
+  const tensor: NamedTensor = {
+    name: "x",
+    datatype: "UINT8",
+    shape: [values.length],
+    data: new Uint8Array(values),
+  };
+  return {
+    inputs: [tensor],
+    rows: values.length,
+    variantKey: "",
+    deadlineMs: undefined,
+    isAborted: () => false,
+    ...options,
+  };
+}
+
+function scheduler(device: Device, options: {
+  discipline?: typeof fifo;
+  shedsByCost?: boolean;
+  onDispatch?: (record: DispatchRecord) => void;
+} = {}): Scheduler {
+  return new Scheduler({
+    discipline: options.discipline ?? fifo,
+    shedsByCost: options.shedsByCost ?? false,
+    parameters: { recencyPenaltyCap: 0.25, coalescingDiscount: 0.1 },
+    halfLifeSeconds: 30,
+    costAlpha: 0.2,
+    maxQueueDepth: 4,
+    now: () => device.nowMs,
+    onDispatch: options.onDispatch,
+  });
+}
+
+async function statusOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return "OK";
+  } catch (error) {
+    return error instanceof ServerError ? error.status : String(error);
+  }
+}
+
+const settle = () => new Promise<void>((resolve) => setTimeout(resolve));
+
+Deno.test("submit() gives every request of a shared dispatch its own rows", async () => {
+  const device = new Device();
+  const records: DispatchRecord[] = [];
+  const subject = scheduler(device, { onDispatch: (record) => records.push(record) });
+  subject.admit(device.model("m"));
+  device.isOpen = false;
+  const first = subject.submit("m", work([1]));
+  const others = [subject.submit("m", work([2, 3])), subject.submit("m", work([4]))];
+  device.isOpen = true;
+  device.release();
+  const outputs = await Promise.all([first, ...others]);
+  assert.deepEqual(outputs.map((list) => [...list[0]!.data]), [[2], [4, 6], [8]]);
+  assert.deepEqual(device.started.map(({ size, values }) => [size, values]), [
+    [1, [1]],
+    [4, [2, 3, 4, 0]],
+  ]);
+  assert.deepEqual(records.map(({ size, rows }) => [size, rows]), [[1, 1], [4, 3]]);
+  assert.deepEqual(subject.queueOf("m")!.counters.sizes, new Map([[1, 1], [4, 1]]));
+});
+
+Deno.test("submit() retries a failed batch one by one, so that only the bad request fails", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  device.isOpen = false;
+  const head = subject.submit("m", work([1]));
+  const good = subject.submit("m", work([2]));
+  const bad = subject.submit("m", work([255]));
+  device.isOpen = true;
+  device.release();
+  assert.equal(await statusOf(bad), "INTERNAL");
+  assert.deepEqual([...(await good)[0]!.data], [4]);
+  await head;
+});
+
+Deno.test("submit() refuses beyond the queue limit, unknown models and after shutdown", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  device.isOpen = false;
+  const running = subject.submit("m", work([1]));
+  const queued = [1, 2, 3, 4].map((value) => subject.submit("m", work([value])));
+  assert.equal(await statusOf(subject.submit("m", work([9]))), "RESOURCE_EXHAUSTED");
+  assert.equal(await statusOf(subject.submit("nobody", work([9]))), "NOT_FOUND");
+  const stopped = subject.shutdown(60_000);
+  assert.equal(await statusOf(subject.submit("m", work([9]))), "UNAVAILABLE");
+  device.isOpen = true;
+  device.release();
+  await Promise.all([running, ...queued, stopped]);
+});
+
+Deno.test("submit() drops what was cancelled or is late before it reaches the device", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  device.isOpen = false;
+  let isGone = false;
+  const running = subject.submit("m", work([1]));
+  const late = subject.submit("m", work([2], { deadlineMs: 5 }));
+  const cancelled = subject.submit("m", work([3], { isAborted: () => isGone }));
+  const kept = subject.submit("m", work([4], { deadlineMs: 100 }));
+  isGone = true;
+  device.nowMs = 10;
+  device.isOpen = true;
+  device.release();
+  assert.equal(await statusOf(late), "DEADLINE_EXCEEDED");
+  assert.equal(await statusOf(cancelled), "DEADLINE_EXCEEDED");
+  await Promise.all([running, kept]);
+  assert.deepEqual(device.started.map(({ values }) => values), [[1], [4]]);
+});
+
+Deno.test("edf sheds what cannot finish in its learned time", async () => {
+  const device = new Device();
+  const subject = scheduler(device, { discipline: edf, shedsByCost: true });
+  subject.admit(device.model("m"));
+  subject.seedCost("m", "", 1, 0.05);
+  subject.seedCost("m", "", 4, 0.05);
+  assert.equal(
+    await statusOf(subject.submit("m", work([1], { deadlineMs: 40 }))),
+    "DEADLINE_EXCEEDED",
+  );
+  assert.equal(await statusOf(subject.submit("m", work([1], { deadlineMs: 60 }))), "OK");
+  assert.equal(device.started.length, 1);
+});
+
+Deno.test("fair shares device time by weight between two saturated models", async () => {
+  const device = new Device();
+  const subject = scheduler(device, { discipline: fair });
+  const used = new Map([["light", 0], ["heavy", 0]]);
+  for (const [name, weight, costMs] of [["light", 1, 3], ["heavy", 2, 7]] as const) {
+    subject.admit(device.model(name, { weight, costMs, sizes: () => [1], isCoalescable: false }));
+  }
+  // Each client sends again as soon as it is answered, so that both queues are never empty.
+  const client = async (name: string) => {
+    while (device.nowMs < 60_000) {
+      const before = device.nowMs;
+      await subject.submit("" + name, work([1]));
+      if (device.nowMs === before) break;
+    }
+  };
+  await Promise.all(["light", "light", "heavy", "heavy"].map(client));
+  for (const name of used.keys()) used.set(name, subject.queueOf(name)!.counters.computeSeconds);
+  const ratio = used.get("heavy")! / used.get("light")!;
+  assert.ok(Math.abs(ratio / 2 - 1) < 0.05, `device time ratio ${ratio}`);
+});
+
+Deno.test("remove() fails queued requests with NOT_FOUND and leaves other models alone", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("a"));
+  subject.admit(device.model("b"));
+  device.isOpen = false;
+  const running = subject.submit("a", work([1]));
+  const queuedA = subject.submit("a", work([2]));
+  const queuedB = subject.submit("b", work([3]));
+  subject.remove("a");
+  device.isOpen = true;
+  device.release();
+  assert.equal(await statusOf(queuedA), "NOT_FOUND");
+  assert.equal(await statusOf(running), "OK");
+  assert.deepEqual([...(await queuedB)[0]!.data], [6]);
+});
+
+Deno.test("shutdown() fails what is still queued when its grace is over", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  device.isOpen = false;
+  const running = subject.submit("m", work([1]));
+  const queued = subject.submit("m", work([2]));
+  const stopped = subject.shutdown(0);
+  assert.equal(await statusOf(queued), "UNAVAILABLE");
+  device.release();
+  await Promise.all([running, stopped, settle()]);
+  assert.equal(device.started.length, 1);
+});
