@@ -1,0 +1,231 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { ServerError } from "../../errors.ts";
+import type { NamedTensor } from "../../tensor/mod.ts";
+import { HookPool } from "./hook_pool.ts";
+
+interface Fixture extends Disposable {
+  readonly pool: HookPool;
+  readonly lost: string[];
+  readonly directory: string;
+}
+
+async function open(
+  source: string,
+  options: { size?: number; callTimeoutMs?: number; files?: Record<string, string> } = {},
+): Promise<Fixture> {
+  const root = Deno.makeTempDirSync();
+  const directory = join(root, "bundle");
+  Deno.mkdirSync(directory);
+  for (const [file, text] of Object.entries(options.files ?? {})) {
+    Deno.writeTextFileSync(join(directory, file), text);
+  }
+  const lost: string[] = [];
+  try {
+    const pool = await HookPool.open({
+      model: "m",
+      directory,
+      source,
+      size: options.size ?? 1,
+      callTimeoutMs: options.callTimeoutMs ?? 10_000,
+      loadTimeoutMs: 10_000,
+      onWorkerLost: (reason) => lost.push(reason),
+    });
+    return {
+      pool,
+      lost,
+      directory,
+      [Symbol.dispose]() {
+        pool[Symbol.dispose]();
+        Deno.removeSync(root, { recursive: true });
+      },
+    };
+  } catch (error) {
+    Deno.removeSync(root, { recursive: true });
+    throw error;
+  }
+}
+
+function bytes(values: number[]): NamedTensor {
+  return { name: "x", datatype: "UINT8", shape: [values.length], data: new Uint8Array(values) };
+}
+
+async function failure(promise: Promise<unknown>): Promise<[status: string, message: string]> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof ServerError) return [error.status, error.message];
+    throw error;
+  }
+  throw new assert.AssertionError({ message: "did not fail" });
+}
+
+const DOUBLE = `register_model("m", {
+  preprocess(inputs: NamedTensor[]) {
+    return inputs.map((t) => ({ ...t, data: t.data.map((v) => v * 2) }));
+  },
+});`;
+
+Deno.test("call() runs a TypeScript hook on copies of the tensors", async () => {
+  using fixture = await open(DOUBLE);
+  assert.equal(fixture.pool.has("preprocess"), true);
+  assert.equal(fixture.pool.has("postprocess"), false);
+  const input = bytes([1, 2, 3]);
+  const [output] = await fixture.pool.call("preprocess", [input]);
+  assert.deepEqual([...output!.data], [2, 4, 6]);
+  assert.deepEqual([...input.data], [1, 2, 3]);
+});
+
+Deno.test("call() keeps order and spreads over the workers of the pool", async () => {
+  using fixture = await open(DOUBLE, { size: 3 });
+  const outputs = await Promise.all(
+    Array.from({ length: 50 }, (_, index) => fixture.pool.call("preprocess", [bytes([index])])),
+  );
+  assert.deepEqual(
+    outputs.map((list) => list[0]!.data[0]),
+    Array.from({ length: 50 }, (_, i) => i * 2),
+  );
+});
+
+Deno.test("call() fails only its own request when the hook throws or gives nonsense", async () => {
+  using fixture = await open(`register_model("m", {
+    preprocess([t]) {
+      switch (t.data[0]) {
+        case 0: throw new RangeError("zero is not allowed");
+        case 1: return "nonsense";
+        case 2: return [{ ...t, shape: [9] }];
+        case 3: return [t, t];
+        case 4: return [{ ...t, datatype: "FLOAT" }];
+        case 5: return undefined;
+        default: return [t];
+      }
+    },
+  });`);
+  const messages = [];
+  for (let value = 0; value < 6; value++) {
+    const [status, message] = await failure(fixture.pool.call("preprocess", [bytes([value])]));
+    assert.equal(status, "INTERNAL");
+    messages.push(message);
+  }
+  assert.match(messages[0]!, /preprocess of model "m" failed: RangeError: zero is not allowed/);
+  assert.match(messages[1]!, /preprocess of model "m"/);
+  assert.match(messages[2]!, /tensor "x" 1 bytes where 9 belong/);
+  assert.match(messages[3]!, /tensor "x" twice/);
+  assert.match(messages[4]!, /unknown datatype FLOAT/);
+  assert.deepEqual((await fixture.pool.call("preprocess", [bytes([7])]))[0]!.data[0], 7);
+  assert.deepEqual(fixture.lost, []);
+});
+
+const STUBBORN = `register_model("m", {
+  async preprocess([t]) {
+    if (t.data[0] === 1) for (;;) {}
+    if (t.data[0] === 2) await new Promise(() => {});
+    if (t.data[0] === 3) setTimeout(() => { throw new Error("out of band"); });
+    if (t.data[0] === 3) await new Promise(() => {});
+    if (t.data[0] === 4) { self.close(); await new Promise(() => {}); }
+    return [t];
+  },
+});`;
+
+Deno.test("a hook that loops, waits for ever, crashes or leaves costs its request and one worker", async () => {
+  using fixture = await open(STUBBORN, { callTimeoutMs: 300 });
+  for (const value of [1, 2, 3, 4]) {
+    const [status] = await failure(fixture.pool.call("preprocess", [bytes([value])]));
+    assert.equal(status, "INTERNAL", `case ${value}`);
+    assert.equal((await fixture.pool.call("preprocess", [bytes([9])]))[0]!.data[0], 9);
+  }
+  assert.deepEqual(fixture.lost, ["timeout", "timeout", "crash", "timeout"]);
+});
+
+Deno.test("call() is bounded by the request's deadline, running or waiting", async () => {
+  using fixture = await open(STUBBORN);
+  const deadlineMs = performance.now() + 200;
+  const running = failure(fixture.pool.call("preprocess", [bytes([1])], { deadlineMs }));
+  const waiting = failure(fixture.pool.call("preprocess", [bytes([9])], { deadlineMs }));
+  assert.equal((await running)[0], "DEADLINE_EXCEEDED");
+  assert.equal((await waiting)[0], "DEADLINE_EXCEEDED");
+  assert.equal((await fixture.pool.call("preprocess", [bytes([9])]))[0]!.data[0], 9);
+});
+
+Deno.test("a hook reads its own folder and nothing else", async () => {
+  const secret = Deno.makeTempFileSync();
+  using fixture = await open(
+    `register_model("m", {
+      async preprocess() {
+        const attempts = {
+          asset: () => bundle.readText("vocab.txt"),
+          parent: () => bundle.readText("../secret"),
+          file: () => Deno.readTextFileSync(${JSON.stringify(secret)}),
+          node: async () => (await import("node:fs")).readFileSync(${JSON.stringify(secret)}),
+          proc: () => Deno.readTextFileSync("/proc/self/environ"),
+          write: () => Deno.writeTextFileSync("vocab.txt", "x"),
+          net: () => Deno.connect({ port: 9 }),
+          env: () => Deno.env.get("HOME"),
+          run: () => new Deno.Command("true").outputSync(),
+          ffi: () => Deno.dlopen("libc.so.6", {}),
+          sys: () => Deno.hostname(),
+          nested: () => new Promise((resolve, reject) => {
+            const inner = new Worker("data:application/javascript," + encodeURIComponent(
+              "try { self.postMessage(Deno.readTextFileSync(" + ${
+      JSON.stringify(JSON.stringify(secret))
+    } + ")) } catch (e) { self.postMessage('refused ' + e.name) }"), { type: "module" });
+            inner.onmessage = (e) => { inner.terminate(); e.data.startsWith("refused") ? reject(new Error(e.data)) : resolve(e.data); };
+          }),
+        };
+        const lines = [];
+        for (const [name, attempt] of Object.entries(attempts)) {
+          try { lines.push(name + "=" + await attempt()); } catch (e) { lines.push(name + "!" + e.name); }
+        }
+        const data = new TextEncoder().encode(lines.join("\\n"));
+        return [{ name: "r", datatype: "UINT8", shape: [data.length], data }];
+      },
+    });`,
+    { files: { "vocab.txt": "words" } },
+  );
+  const [result] = await fixture.pool.call("preprocess", []);
+  const lines = new TextDecoder().decode(result!.data).split("\n");
+  Deno.removeSync(secret);
+  assert.deepEqual(lines, [
+    "asset=words",
+    "parent!TypeError",
+    "file!NotCapable",
+    "node!NotCapable",
+    "proc!NotCapable",
+    "write!NotCapable",
+    "net!NotCapable",
+    "env!NotCapable",
+    "run!NotCapable",
+    "ffi!NotCapable",
+    "sys!NotCapable",
+    "nested!Error",
+  ]);
+});
+
+Deno.test("open() refuses files that do not load, register nothing, or sit beside an escaping link", async () => {
+  const cases: [source: string, message: RegExp][] = [
+    ["const x: number = ;", /model\.ts: /],
+    ["throw new Error('no model today')", /model\.ts: Error: no model today/],
+    ["export const x = 1;", /did not call register_model/],
+    [`register_model("m", { preprocess: 3 })`, /preprocess must be a function/],
+    [`import "npm:yaml";`, /model\.ts: /],
+  ];
+  for (const [source, message] of cases) await assert.rejects(open(source), message);
+
+  const root = Deno.makeTempDirSync();
+  try {
+    Deno.writeTextFileSync(join(root, "secret"), "s");
+    Deno.mkdirSync(join(root, "bundle"));
+    Deno.symlinkSync("../secret", join(root, "bundle", "vocab.txt"));
+    const opened = HookPool.open({
+      model: "m",
+      directory: join(root, "bundle"),
+      source: DOUBLE,
+      size: 1,
+      callTimeoutMs: 1000,
+      loadTimeoutMs: 1000,
+    });
+    await assert.rejects(opened, /"vocab.txt" is a link that leads out of the bundle/);
+  } finally {
+    Deno.removeSync(root, { recursive: true });
+  }
+});

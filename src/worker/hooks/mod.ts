@@ -1,0 +1,6 @@
+/**
+ * A bundle's own code: loaded into sandboxed Web Workers and called per request. Nothing a hook does can
+ * reach the worker's event loop, files, network or other models.
+ */
+export * from "./hook_pool.ts";
+export type { HookName } from "./messages.ts";
