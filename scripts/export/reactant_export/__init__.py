@@ -1,0 +1,13 @@
+"""Makes reactantserver bundles from models of Python frameworks.
+
+:func:`export_jax` takes a JAX function and its parameters and writes a bundle directory: one StableHLO program per batch size and variant, the weights, the
+manifest, and golden inputs and outputs by which a server can check itself (``bundle validate``).
+
+Serving is not this package's business: it needs no server and no device.
+"""
+
+from .errors import ExportError
+from .jax_export import export_jax
+from .tensors import ClientTensor, Input
+
+__all__ = ["ClientTensor", "ExportError", "Input", "export_jax"]
