@@ -3,6 +3,8 @@
  * carries them (the native HTTP/2 one or grpc-js). No message type is known here.
  */
 
+import type { ServerError } from "../errors.ts";
+
 /**
  * One gRPC message as the chunks it lies in, in order; concatenated they are the message. A receiver
  * that only forwards never joins them. The chunks belong to the receiver: a transport does not write to
@@ -34,6 +36,11 @@ export interface CallContext {
    * never waits never pays for it.
    */
   readonly signal: AbortSignal;
+  /**
+   * Runs `listener` when `signal` would be aborted, with the same reason, or at once if it already is;
+   * without creating the signal, so it is cheap per call. Not every context has it (a test's may not).
+   */
+  onAbort?(listener: (reason: ServerError) => void): void;
   /** Whether the call is already over, without creating the signal. */
   readonly isAborted: boolean;
   /** `host:port` or a socket path, for logs. */
@@ -68,6 +75,7 @@ export type MethodTable = ReadonlyMap<string, MethodHandler>;
 
 /** How a listener is set up; the same for every transport. */
 export interface ServerOptions {
+  /** A host name or address, or `unix:/path` for a Unix socket (`port` then means nothing). */
   readonly hostname: string;
   /** 0 takes a free port. */
   readonly port: number;

@@ -1,0 +1,10 @@
+/**
+ * How bytes travel: gRPC servers and clients over HTTP/2, on our own stack or on `@grpc/grpc-js`, for
+ * services that take and give raw messages. Health and reflection live here, since they say something
+ * about a listener; no other message type is known.
+ */
+
+export * from "./handler.ts";
+export { CallMetadata } from "./metadata.ts";
+export { serveGrpc, type ServeOptions, type TransportName } from "./serve.ts";
+export { type CallStatus, errorOfStatus, STATUS_NUMBERS, statusName } from "./status.ts";
