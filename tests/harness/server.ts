@@ -1,0 +1,161 @@
+/**
+ * Starts whole servers for tests: real processes on free loopback ports, stopped by their own pid.
+ * A `TestServer` owns its process; disposing it ends the process and waits for it.
+ */
+
+import { fileURLToPath } from "node:url";
+import { TextLineStream } from "./lines.ts";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+export interface StartOptions {
+  readonly modelDirs: readonly string[];
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** `ready` (default) waits until every model is loaded or failed; `listening` only for the ports. */
+  readonly until?: "ready" | "listening";
+  readonly timeoutMs?: number;
+}
+
+/** One line of the server's log, parsed. */
+export interface LogEvent {
+  readonly level: string;
+  readonly message: string;
+  readonly [field: string]: unknown;
+}
+
+export interface TestServer extends AsyncDisposable {
+  readonly grpcPort: number;
+  readonly httpPort: number;
+  readonly pid: number;
+  /** Everything logged so far. */
+  readonly events: readonly LogEvent[];
+  /** Resolves with the first log event, past or future, that the predicate accepts. */
+  waitForEvent(accept: (event: LogEvent) => boolean, timeoutMs?: number): Promise<LogEvent>;
+  /** GETs a path of the admin port. */
+  http(path: string): Promise<{ status: number; body: string }>;
+  kill(signal: Deno.Signal): void;
+  readonly exited: Promise<Deno.CommandStatus>;
+}
+
+/** A port that was free a moment ago. */
+export function freePort(): number {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  listener.close();
+  return port;
+}
+
+/** Starts `reactantserver serve` and waits for it; its log is in the error when it does not come up. */
+export async function startServer(options: StartOptions): Promise<TestServer> {
+  for (let attempt = 1;; attempt++) {
+    try {
+      return await start(options);
+    } catch (error) {
+      // Another process may take a free port between our look and the server's bind.
+      if (attempt === 3 || !/in use/.test(String(error))) throw error;
+    }
+  }
+}
+
+async function start(options: StartOptions): Promise<TestServer> {
+  const grpcPort = freePort();
+  const httpPort = freePort();
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-A",
+      "--quiet",
+      "--config",
+      `${root}deno.json`,
+      `${root}main.ts`,
+      "serve",
+      ...options.modelDirs.flatMap((dir) => ["--model-dir", dir]),
+      ...["--host", "127.0.0.1", "--port", `${grpcPort}`, "--metrics-port", `${httpPort}`],
+      ...["--log-format", "json", ...(options.args ?? [])],
+    ],
+    env: options.env as Record<string, string>,
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+
+  const events: LogEvent[] = [];
+  const other: string[] = [];
+  const waiters = new Set<() => void>();
+  const reading = (async () => {
+    const lines = child.stderr.pipeThrough(new TextDecoderStream()).pipeThrough(
+      new TextLineStream(),
+    );
+    for await (const line of lines) {
+      try {
+        events.push(JSON.parse(line));
+      } catch {
+        other.push(line);
+      }
+      for (const wake of waiters) wake();
+    }
+  })();
+  const exited = child.status.then(async (status) => {
+    await reading;
+    for (const wake of waiters) wake();
+    return status;
+  });
+  let status: Deno.CommandStatus | undefined;
+  void exited.then((value) => status = value);
+
+  const describe = () =>
+    [...events.map((event) => JSON.stringify(event)), ...other].slice(-30).join("\n");
+  const waitForEvent = (accept: (event: LogEvent) => boolean, timeoutMs = 60_000) => {
+    const { promise, resolve, reject } = Promise.withResolvers<LogEvent>();
+    let next = 0;
+    const look = () => {
+      while (next < events.length) {
+        const event = events[next++]!;
+        if (accept(event)) return resolve(event);
+      }
+      if (status) reject(new Error(`the server exited with ${status.code}:\n${describe()}`));
+    };
+    const timer = setTimeout(
+      () => reject(new Error(`no such log event after ${timeoutMs} ms:\n${describe()}`)),
+      timeoutMs,
+    );
+    waiters.add(look);
+    look();
+    return promise.finally(() => {
+      clearTimeout(timer);
+      waiters.delete(look);
+    });
+  };
+
+  const server: TestServer = {
+    grpcPort,
+    httpPort,
+    pid: child.pid,
+    events,
+    waitForEvent,
+    exited,
+    async http(path) {
+      const response = await fetch(`http://127.0.0.1:${httpPort}${path}`);
+      return { status: response.status, body: await response.text() };
+    },
+    kill: (signal) => child.kill(signal),
+    async [Symbol.asyncDispose]() {
+      if (!status) {
+        child.kill("SIGTERM");
+        const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
+        await exited;
+        clearTimeout(timer);
+      }
+      await exited;
+    },
+  };
+  try {
+    const wanted = options.until ?? "ready";
+    await waitForEvent((event) => event.message === wanted, options.timeoutMs);
+    return server;
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+}
