@@ -1,0 +1,15 @@
+/**
+ * Configuration: every key of a worker in one table, read from flags, variables and the node file, and
+ * turned into a typed, checked value that knows where each part came from. Nothing here acts on it, and
+ * nothing is read at import time.
+ */
+export * from "./environment.ts";
+export * from "./load.ts";
+export * from "./nearest.ts";
+export * from "./node_file.ts";
+export type { WorkerEntry } from "./node_workers.ts";
+export * from "./resolve.ts";
+export * from "./resolve_worker.ts";
+export { type Leaf, parseBoolean, type Row, type RowKind } from "./rows.ts";
+export * from "./server_config.ts";
+export * from "./validate.ts";

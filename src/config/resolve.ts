@@ -1,0 +1,174 @@
+/** From flags, variables and a file to one typed, checked configuration that knows where it came from. */
+
+import { ConfigError } from "../errors.ts";
+import { checkVariables, type Environment } from "./environment.ts";
+import { asBlock } from "./known_keys.ts";
+import { type Leaf, type Row, show } from "./rows.ts";
+import {
+  fileSpelling,
+  type Key,
+  MODEL_ROWS,
+  type ModelSchedulerConfig,
+  SERVER_KEYS,
+  type ServerConfig,
+} from "./server_config.ts";
+import { type Mapping, valueAt } from "./yaml.ts";
+
+/** Where a value came from. `name` is the flag, the variable, or file and key; empty for a default. */
+export interface Origin {
+  readonly source: "flag" | "variable" | "file" | "default";
+  readonly name: string;
+}
+
+/** The origin of every key, by path (`runtime.mem_fraction`). */
+export type Origins = ReadonlyMap<string, Origin>;
+
+/** One worker's settings as a file gives them. */
+export interface FileLayer {
+  /** The file's name, for messages. */
+  readonly file: string;
+  readonly values: Mapping;
+  /** The place in the file of a key given by its path. */
+  readonly placeOf: (path: string) => string;
+}
+
+/** Everything a configuration is made from, strongest first. */
+export interface ConfigSources {
+  /** Values by flag name without dashes; several for a repeated flag. */
+  readonly flags?: ReadonlyMap<string, readonly string[]>;
+  readonly environment?: Environment;
+  readonly file?: FileLayer;
+}
+
+/** A configuration, where each of its values came from, and what the operator should be told. */
+export interface ResolvedConfig {
+  readonly config: ServerConfig;
+  readonly origins: Origins;
+  readonly warnings: readonly string[];
+}
+
+/** Without a node file the worker is what clients talk to, so it has the public ports. */
+const DEFAULTS_WITHOUT_FILE: Readonly<Record<string, Leaf>> = {
+  "model_dirs": ["models"],
+  "endpoints.port": 8001,
+  "endpoints.metrics_port": 8002,
+};
+
+/**
+ * Resolves every key: flag over variable over file over default. Types and ranges are checked here,
+ * for the value that wins; what concerns several keys or the disk is `validateServerConfig`'s.
+ *
+ * @throws {ConfigError} naming the flag, variable or key at fault
+ */
+export function resolveServerConfig(sources: ConfigSources): ResolvedConfig {
+  const warnings = checkVariables(sources.environment ?? {});
+  const origins = new Map<string, Origin>();
+  const root: Record<string, unknown> = {};
+  for (const key of SERVER_KEYS) {
+    const { value, origin } = resolveKey(key, sources);
+    origins.set(key.path, origin);
+    assign(root, key.fields, value);
+  }
+  assign(root, ["scheduler", "models"], resolveModels(sources.file));
+  // Every field has a row (`RowTree`) and each row gives its field's type, so the tree is complete.
+  const config = root as unknown as ServerConfig;
+  return { config, origins, warnings: [...warnings, ...adviceOn(config, origins)] };
+}
+
+/** How an origin is named in a message: the flag, the variable, file and key, or the bare key. */
+export function nameOf(path: string, origins: Origins): string {
+  return origins.get(path)?.name || path;
+}
+
+function resolveKey(key: Key, sources: ConfigSources): { value: Leaf; origin: Origin } {
+  const given = sources.flags?.get(key.flag);
+  if (given !== undefined && given.length > 0) {
+    const origin: Origin = { source: "flag", name: `--${key.flag}` };
+    if (key.row.kind === "list") return { value: given, origin };
+    const text = given.at(-1)!;
+    return { value: accept(key.row, key.row.fromText(text), origin.name, text), origin };
+  }
+  const text = sources.environment?.[key.variable];
+  if (text !== undefined && !(text === "" && isOptionalVariable(key.variable))) {
+    const origin: Origin = { source: "variable", name: key.variable };
+    return { value: accept(key.row, key.row.fromText(text), origin.name, text), origin };
+  }
+  if (sources.file !== undefined) {
+    const raw = valueAt(sources.file.values, key.path.split("."));
+    if (raw !== undefined) {
+      const name = `${sources.file.file}: ${sources.file.placeOf(key.path)}`;
+      return {
+        value: accept(key.row, key.row.fromFile(raw), name, raw),
+        origin: { source: "file", name },
+      };
+    }
+  }
+  const fallback = sources.file === undefined && Object.hasOwn(DEFAULTS_WITHOUT_FILE, key.path)
+    ? DEFAULTS_WITHOUT_FILE[key.path]
+    : key.row.default;
+  return { value: fallback, origin: { source: "default", name: "" } };
+}
+
+/**
+ * `INFERENCE_SERVER_*` counts as set even when empty, as in the original; an empty `REACTANT_*` is how a
+ * container file passes on one that is not set.
+ */
+function isOptionalVariable(name: string): boolean {
+  return name.startsWith("REACTANT_");
+}
+
+function resolveModels(file: FileLayer | undefined): Map<string, ModelSchedulerConfig> {
+  const models = new Map<string, ModelSchedulerConfig>();
+  if (file === undefined) return models;
+  const at = file.placeOf("scheduler.models");
+  const blocks = asBlock(valueAt(file.values, ["scheduler", "models"]), file.file, at);
+  for (const [name, value] of Object.entries(blocks)) {
+    const block = asBlock(value, file.file, `${at}.${name}`);
+    const read = <T extends Leaf>(field: string, row: Row<T>): T => {
+      const key = fileSpelling(field);
+      const raw = block[key];
+      if (raw === undefined) return row.default;
+      const place = `${file.file}: ${file.placeOf(`scheduler.models.${name}.${key}`)}`;
+      return accept(row, row.fromFile(raw), place, raw);
+    };
+    const isPinned = read("pinToGpu", MODEL_ROWS.pinToGpu);
+    models.set(name, {
+      weight: read("weight", MODEL_ROWS.weight),
+      residency: read("residency", MODEL_ROWS.residency) ?? (isPinned ? "device" : undefined),
+      maxBatchSize: read("maxBatchSize", MODEL_ROWS.maxBatchSize),
+    });
+  }
+  return models;
+}
+
+function accept<T extends Leaf>(row: Row<T>, value: T | undefined, name: string, raw: unknown): T {
+  if (value !== undefined) return value;
+  throw new ConfigError(`${name} must be ${row.expects}, got ${show(raw)}`);
+}
+
+function adviceOn(config: ServerConfig, origins: Origins): string[] {
+  const advice: string[] = [];
+  if (config.scheduler.dispatchTimeoutSeconds !== 30) {
+    advice.push(
+      `${nameOf("scheduler.dispatch_timeout_seconds", origins)} is accepted but not enforced; ` +
+        "clients bound their requests with deadlines",
+    );
+  }
+  const { sharedHostWeights, sharedHostWeightsMode } = config.runtime;
+  if (sharedHostWeights && Number.parseInt(sharedHostWeightsMode, 8) === 0o666) {
+    advice.push(
+      "Shared host weights are writable by every user of this machine " +
+        '(runtime.shared_host_weights_mode "666"); set it to "660" where that matters',
+    );
+  }
+  return advice;
+}
+
+function assign(root: Record<string, unknown>, fields: readonly string[], value: unknown): void {
+  let node = root;
+  for (const field of fields.slice(0, -1)) {
+    node[field] ??= {};
+    node = node[field] as Record<string, unknown>;
+  }
+  node[fields.at(-1)!] = value;
+}
