@@ -1,0 +1,13 @@
+/**
+ * Bundles: models on disk. This folder reads a directory of manifest, programs, weights and hook file,
+ * checks everything that can be checked without a device, and hands out what it declares in wire order.
+ * It compiles nothing, runs no hook and watches nothing.
+ */
+export * from "./bundle.ts";
+export * from "./hooks.ts";
+export { formatVariant, resolveShape, selectVariant, type ShapeVariant } from "./input_shapes.ts";
+export { batchInputOf, type Manifest, parseManifest } from "./manifest.ts";
+export type { AxisOrder, ManifestTensor, VariableAxis } from "./manifest_tensors.ts";
+export { type ProgramFile, readProgram, selectProgram, type VariantPrograms } from "./programs.ts";
+export { type CheckedSignature, checkSignature } from "./signature.ts";
+export { Weights, WEIGHTS_FILE, type WeightSpec } from "./weights.ts";
