@@ -8,6 +8,7 @@ export * from "./load.ts";
 export * from "./nearest.ts";
 export * from "./node_file.ts";
 export type { WorkerEntry } from "./node_workers.ts";
+export * from "./plugin_path.ts";
 export * from "./resolve.ts";
 export * from "./resolve_worker.ts";
 export { type Leaf, parseBoolean, type Row, type RowKind } from "./rows.ts";
