@@ -7,7 +7,7 @@ import type { BundleFile } from "./programs.ts";
 /** Name of the hook file in a bundle. */
 export const HOOK_FILE = "model.ts";
 /** Its name in bundles of the original server, which runs Julia. */
-const JULIA_HOOK_FILE = "model.jl";
+export const JULIA_HOOK_FILE = "model.jl";
 
 /** User code that goes with a bundle. */
 export interface HookFile {

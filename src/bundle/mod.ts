@@ -4,10 +4,12 @@
  * It compiles nothing, runs no hook and watches nothing.
  */
 export * from "./bundle.ts";
+export * from "./fingerprint.ts";
 export * from "./hooks.ts";
 export { formatVariant, resolveShape, selectVariant, type ShapeVariant } from "./input_shapes.ts";
 export { batchInputOf, type Manifest, parseManifest } from "./manifest.ts";
 export type { AxisOrder, ManifestTensor, VariableAxis } from "./manifest_tensors.ts";
 export { type ProgramFile, readProgram, selectProgram, type VariantPrograms } from "./programs.ts";
-export { type CheckedSignature, checkSignature } from "./signature.ts";
+export * from "./repository.ts";
+export { type CheckedSignature, checkSignature, type ProgramSignature } from "./signature.ts";
 export { Weights, WEIGHTS_FILE, type WeightSpec } from "./weights.ts";
