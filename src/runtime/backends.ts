@@ -1,0 +1,46 @@
+/** Which implementation serves each configured platform. */
+
+import { type BackendName, findPlugin, type RuntimeConfig } from "../config/mod.ts";
+import { messageOf } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { Backend } from "./backend.ts";
+import { openPjrtBackend } from "./pjrt/backend.ts";
+
+/** Opens the client and device a configuration asks for. */
+type BackendFactory = (runtime: RuntimeConfig, logger: Logger) => Promise<Backend>;
+
+/** One entry per platform; a new backend is a folder here and an entry in this table. */
+const BACKENDS = {
+  cpu: (runtime, logger) =>
+    openPjrtBackend({
+      pluginPath: findPlugin("cpu", runtime.pjrtPlugin),
+      platform: "cpu",
+      deviceOrdinal: runtime.deviceOrdinal,
+      logger,
+    }),
+  cuda: (runtime, logger) =>
+    openPjrtBackend({
+      pluginPath: findPlugin("cuda", runtime.pjrtPlugin),
+      platform: "cuda",
+      deviceOrdinal: runtime.deviceOrdinal,
+      memFraction: runtime.memFraction,
+      preallocate: runtime.preallocate,
+      logger,
+    }),
+} as const satisfies Record<BackendName, BackendFactory>;
+
+/**
+ * Opens the configured backend. Where a fallback is allowed and CUDA cannot be had, for whatever reason,
+ * it warns and opens device 0 of the CPU plugin that setup fetched.
+ * @throws {ConfigError} when the plugin cannot be used or the device does not exist
+ * @throws {PjrtError} when the plugin cannot create a client
+ */
+export async function openBackend(runtime: RuntimeConfig, logger: Logger): Promise<Backend> {
+  try {
+    return await BACKENDS[runtime.backend](runtime, logger);
+  } catch (error) {
+    if (runtime.backend === "cpu" || !runtime.allowCpuFallback) throw error;
+    logger.warn("no CUDA device, serving from the CPU", { reason: messageOf(error) });
+    return await BACKENDS.cpu({ ...runtime, pjrtPlugin: "", deviceOrdinal: 0 }, logger);
+  }
+}

@@ -1,0 +1,153 @@
+/** The `Backend` over a PJRT plugin. */
+
+import {
+  allocate,
+  cString,
+  newStruct,
+  openPlugin,
+  PJRT_Program,
+  PjrtError,
+  PluginError,
+} from "../../../ffi/mod.ts";
+import { ConfigError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import type { TensorSpec } from "../../tensor/mod.ts";
+import type { Backend, CompileSettings, DeviceBuffer, DeviceMemory, Program } from "../backend.ts";
+import { ownBuffer } from "./buffer.ts";
+import { type CreateOption, PjrtClient } from "./client.ts";
+import { encodeCompileOptions } from "./compile_options.ts";
+import { fingerprintOf } from "./fingerprint.ts";
+import { PjrtProgram } from "./program.ts";
+import { download, upload } from "./transfer.ts";
+
+export interface PjrtBackendOptions {
+  /** The plugin's shared library. */
+  readonly pluginPath: string;
+  readonly platform: "cpu" | "cuda";
+  /** Index into the devices the plugin reports. Default 0. */
+  readonly deviceOrdinal?: number;
+  /** CUDA: share of device memory for the allocator's arena. Default: the plugin's own. */
+  readonly memFraction?: number;
+  /** CUDA: claim the arena at start. Default: the plugin's own. */
+  readonly preallocate?: boolean;
+  /** CUDA: which allocator. Default `bfc`. */
+  readonly allocator?: "default" | "platform" | "bfc" | "cuda_async";
+  /** CUDA: ordinals the plugin may see, after `CUDA_VISIBLE_DEVICES`. Default: all. */
+  readonly visibleDevices?: readonly number[];
+  readonly logger?: Logger;
+}
+
+/**
+ * Opens a plugin and creates a client on one device.
+ * @throws {ConfigError} when the plugin cannot be used or the device does not exist
+ * @throws {PjrtError} when the plugin cannot create a client
+ */
+export async function openPjrtBackend(options: PjrtBackendOptions): Promise<Backend> {
+  let plugin;
+  try {
+    plugin = openPlugin(options.pluginPath);
+  } catch (cause) {
+    if (cause instanceof PluginError) throw new ConfigError(cause.message, { cause });
+    throw cause;
+  }
+  if (plugin.warning !== undefined) options.logger?.warn(plugin.warning);
+  const client = await PjrtClient.create(
+    plugin,
+    options.deviceOrdinal ?? 0,
+    options.platform === "cuda" ? cudaOptions(options) : {},
+  );
+  return new PjrtBackend(client, options.platform, await fingerprintOf(client));
+}
+
+function cudaOptions(options: PjrtBackendOptions): Record<string, CreateOption> {
+  const created: Record<string, CreateOption> = { allocator: options.allocator ?? "bfc" };
+  if (options.memFraction !== undefined) created.memory_fraction = { float: options.memFraction };
+  if (options.preallocate !== undefined) created.preallocate = options.preallocate;
+  if (options.visibleDevices !== undefined) created.visible_devices = options.visibleDevices;
+  return created;
+}
+
+class PjrtBackend implements Backend {
+  readonly platform: string;
+  readonly deviceKind: string;
+  readonly fingerprint: string;
+  readonly #client: PjrtClient;
+
+  constructor(client: PjrtClient, platform: string, fingerprint: string) {
+    this.#client = client;
+    this.platform = platform;
+    this.deviceKind = client.deviceKind;
+    this.fingerprint = fingerprint;
+  }
+
+  compile(code: Uint8Array, settings: CompileSettings = {}): Promise<Program> {
+    return this.#client.track(async () => {
+      const { api, address, deviceId } = this.#client;
+      const format = cString("mlir");
+      // Terminated, because MLIR text is scanned up to a zero byte; not counted in `code_size`.
+      const terminated = allocate(code.length + 1);
+      terminated.set(code);
+      const program = newStruct(PJRT_Program)
+        .point("code", terminated).set("code_size", code.length)
+        .point("format", format).set("format_size", format.length - 1);
+      const compileOptions = encodeCompileOptions(deviceId, settings);
+      const args = api.args("PJRT_Client_Compile")
+        .set("client", address)
+        .point("program", program)
+        .point("compile_options", compileOptions)
+        .set("compile_options_size", compileOptions.length);
+      await api.callAsync("PJRT_Client_Compile", args);
+      return await PjrtProgram.adopt(this.#client, args.take("executable"));
+    });
+  }
+
+  deserialize(serialized: Uint8Array): Promise<Program> {
+    return this.#client.track(async () => {
+      const { api, address } = this.#client;
+      const args = api.args("PJRT_Executable_DeserializeAndLoad")
+        .set("client", address)
+        .point("serialized_executable", serialized)
+        .set("serialized_executable_size", serialized.length);
+      await api.callAsync("PJRT_Executable_DeserializeAndLoad", args);
+      return await PjrtProgram.adopt(this.#client, args.take("loaded_executable"));
+    });
+  }
+
+  upload(spec: TensorSpec, data: Uint8Array): Promise<DeviceBuffer> {
+    return this.#client.track(() => upload(this.#client, spec, data));
+  }
+
+  download(buffer: DeviceBuffer, target?: Uint8Array): Promise<Uint8Array> {
+    return this.#client.track(() =>
+      download(this.#client, ownBuffer(this.#client, buffer, "the buffer to download"), target)
+    );
+  }
+
+  memory(): DeviceMemory | undefined {
+    const { api, device } = this.#client;
+    if (!api.has("PJRT_Device_MemoryStats")) return undefined;
+    const args = api.args("PJRT_Device_MemoryStats").set("device", device);
+    try {
+      api.call("PJRT_Device_MemoryStats", args);
+    } catch (error) {
+      if (error instanceof PjrtError && error.code === "UNIMPLEMENTED") return undefined;
+      throw error;
+    }
+    return {
+      inUseBytes: args.get("bytes_in_use"),
+      limitBytes: args.get("bytes_limit_is_set") ? args.get("bytes_limit") : undefined,
+      peakInUseBytes: args.get("peak_bytes_in_use_is_set")
+        ? args.get("peak_bytes_in_use")
+        : undefined,
+      poolBytes: args.get("pool_bytes_is_set") ? args.get("pool_bytes") : undefined,
+    };
+  }
+
+  liveHandles(): Readonly<Record<string, number>> {
+    return this.#client.handles.live();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#client.close();
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * A PJRT client with the one device it is used for: what programs, buffers and transfers share. Owns the
+ * native client and counts everything made through it.
+ */
+
+import {
+  type Address,
+  type ArgsOf,
+  copyString,
+  copyWords,
+  cString,
+  newStructArray,
+  PJRT_NamedValue,
+  PJRT_NamedValue_Type,
+  type PjrtApi,
+  type PjrtPlugin,
+} from "../../../ffi/mod.ts";
+import { ConfigError, UnavailableError } from "../../errors.ts";
+import { HandleTable } from "./handle.ts";
+
+/** A value of a client create option. */
+export type CreateOption = string | boolean | { readonly float: number } | readonly number[];
+
+/** States: open, closing (no new work; what is in flight finishes), closed. */
+export class PjrtClient {
+  readonly plugin: PjrtPlugin;
+  readonly api: PjrtApi;
+  readonly handles: HandleTable;
+  readonly address: Address<"PJRT_Client">;
+  readonly device: Address<"PJRT_Device">;
+  /** Global id of the device, as device assignments name it. */
+  readonly deviceId: number;
+  readonly platformName: string;
+  readonly platformVersion: string;
+  readonly deviceKind: string;
+
+  readonly #inFlight = new Set<Promise<unknown>>();
+  #isClosing = false;
+  #closed: Promise<void> | undefined;
+
+  // Reused by blocking calls only: they settle before anyone else can touch the struct.
+  readonly #isReady: ArgsOf<"PJRT_Event_IsReady">;
+  readonly #eventError: ArgsOf<"PJRT_Event_Error">;
+  readonly #destroyEvent: ArgsOf<"PJRT_Event_Destroy">;
+  readonly #destroyBuffer: ArgsOf<"PJRT_Buffer_Destroy">;
+
+  private constructor(
+    plugin: PjrtPlugin,
+    address: Address<"PJRT_Client">,
+    device: Address<"PJRT_Device">,
+  ) {
+    const { api } = plugin;
+    this.plugin = plugin;
+    this.api = api;
+    this.handles = new HandleTable();
+    this.handles.count("client", 1);
+    this.address = address;
+    this.device = device;
+    this.#isReady = api.args("PJRT_Event_IsReady");
+    this.#eventError = api.args("PJRT_Event_Error");
+    this.#destroyEvent = api.args("PJRT_Event_Destroy");
+    this.#destroyBuffer = api.args("PJRT_Buffer_Destroy");
+
+    const name = api.call(
+      "PJRT_Client_PlatformName",
+      api.args("PJRT_Client_PlatformName").set("client", address),
+    );
+    this.platformName = copyString(name.get("platform_name"), name.get("platform_name_size"));
+    const version = api.call(
+      "PJRT_Client_PlatformVersion",
+      api.args("PJRT_Client_PlatformVersion").set("client", address),
+    );
+    this.platformVersion = copyString(
+      version.get("platform_version"),
+      version.get("platform_version_size"),
+    );
+    const description = api.call(
+      "PJRT_Device_GetDescription",
+      api.args("PJRT_Device_GetDescription").set("device", device),
+    ).take("device_description");
+    this.deviceId = api.call(
+      "PJRT_DeviceDescription_Id",
+      api.args("PJRT_DeviceDescription_Id").set("device_description", description),
+    ).get("id");
+    const kind = api.call(
+      "PJRT_DeviceDescription_Kind",
+      api.args("PJRT_DeviceDescription_Kind").set("device_description", description),
+    );
+    this.deviceKind = copyString(kind.get("device_kind"), kind.get("device_kind_size"));
+  }
+
+  /**
+   * Creates the native client, off the event loop, and picks addressable device `deviceOrdinal`.
+   * @throws {PjrtError} when the plugin cannot (no such GPU, driver too old, out of memory)
+   * @throws {ConfigError} when there is no device with that ordinal
+   */
+  static async create(
+    plugin: PjrtPlugin,
+    deviceOrdinal: number,
+    options: Readonly<Record<string, CreateOption>>,
+  ): Promise<PjrtClient> {
+    const { api } = plugin;
+    const args = api.args("PJRT_Client_Create");
+    const named = encodeCreateOptions(options);
+    if (named.count > 0) args.point("create_options", named).set("num_options", named.count);
+    const address = (await api.callAsync("PJRT_Client_Create", args)).take("client");
+    const devices = addressableDevices(api, address);
+    const device = devices[deviceOrdinal];
+    if (device === undefined) {
+      await destroyClient(api, address);
+      throw new ConfigError(
+        `device_ordinal ${deviceOrdinal} is out of range: PJRT plugin ` +
+          `${JSON.stringify(plugin.path)} reports ${devices.length} device(s)`,
+      );
+    }
+    return new PjrtClient(plugin, address, device);
+  }
+
+  /**
+   * Runs work that uses the native client; closing waits for it.
+   * @throws {UnavailableError} once closing has begun
+   */
+  track<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#isClosing) {
+      return Promise.reject(new UnavailableError("the device client is shutting down"));
+    }
+    const promise = work();
+    this.#inFlight.add(promise);
+    const forget = () => this.#inFlight.delete(promise);
+    promise.then(forget, forget);
+    return promise;
+  }
+
+  /** Whether an event has happened. A microsecond. */
+  isReady(event: Address<"PJRT_Event">): boolean {
+    return this.api.call("PJRT_Event_IsReady", this.#isReady.set("event", event)).get("is_ready");
+  }
+
+  /**
+   * Waits for an event and frees it: without leaving this thread when it has happened already.
+   * @throws {PjrtError} with what the event reports
+   */
+  async settle(event: Address<"PJRT_Event">): Promise<void> {
+    try {
+      if (this.isReady(event)) this.eventError(event);
+      else {
+        const args = this.api.args("PJRT_Event_Await").set("event", event);
+        await this.api.callAsync("PJRT_Event_Await", args);
+      }
+    } finally {
+      this.destroyEvent(event);
+    }
+  }
+
+  /** Throws what a ready event reports, if anything. */
+  eventError(event: Address<"PJRT_Event">): void {
+    this.api.call("PJRT_Event_Error", this.#eventError.set("event", event));
+  }
+
+  /** Frees an event counted before. */
+  destroyEvent(event: Address<"PJRT_Event">): void {
+    this.handles.count("event", -1);
+    this.api.call("PJRT_Event_Destroy", this.#destroyEvent.set("event", event));
+  }
+
+  /** Frees a buffer; its count is the caller's. */
+  destroyBuffer(buffer: Address<"PJRT_Buffer">): void {
+    this.api.call("PJRT_Buffer_Destroy", this.#destroyBuffer.set("buffer", buffer));
+  }
+
+  /**
+   * Lets work in flight finish, frees every handle that is left, then the client. Leaving the process or
+   * freeing the client with work in flight can crash it.
+   */
+  close(): Promise<void> {
+    this.#isClosing = true;
+    this.#closed ??= this.#drainAndDestroy();
+    return this.#closed;
+  }
+
+  async #drainAndDestroy(): Promise<void> {
+    while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight);
+    this.handles.disposeAll();
+    this.handles.count("client", -1);
+    await destroyClient(this.api, this.address);
+  }
+}
+
+async function destroyClient(api: PjrtApi, client: Address<"PJRT_Client">): Promise<void> {
+  await api.callAsync("PJRT_Client_Destroy", api.args("PJRT_Client_Destroy").set("client", client));
+}
+
+function addressableDevices(
+  api: PjrtApi,
+  client: Address<"PJRT_Client">,
+): readonly Address<"PJRT_Device">[] {
+  const args = api.call(
+    "PJRT_Client_AddressableDevices",
+    api.args("PJRT_Client_AddressableDevices").set("client", client),
+  );
+  const words = copyWords(args.get("addressable_devices"), args.get("num_addressable_devices"));
+  return Array.from(words) as Address<"PJRT_Device">[];
+}
+
+/** The options as an array of `PJRT_NamedValue`s, which keep what they point to alive. */
+function encodeCreateOptions(options: Readonly<Record<string, CreateOption>>) {
+  const entries = Object.entries(options);
+  const array = newStructArray(PJRT_NamedValue, entries.length);
+  entries.forEach(([name, option], index) => {
+    const struct = array.structs[index]!;
+    const nameBytes = cString(name);
+    struct.point("name", nameBytes).set("name_size", nameBytes.length - 1).set("value_size", 1);
+    if (typeof option === "string") {
+      const text = cString(option);
+      struct.set("type", PJRT_NamedValue_Type.kString);
+      struct.point("value", text).set("value_size", text.length - 1);
+    } else if (typeof option === "boolean") {
+      struct.set("type", PJRT_NamedValue_Type.kBool).set("value", option ? 1n : 0n);
+    } else if ("float" in option) {
+      const bits = new Uint32Array(Float32Array.of(option.float).buffer)[0]!;
+      struct.set("type", PJRT_NamedValue_Type.kFloat).set("value", BigInt(bits));
+    } else {
+      const list = BigInt64Array.from(option, BigInt);
+      struct.set("type", PJRT_NamedValue_Type.kInt64List);
+      struct.point("value", list).set("value_size", list.length);
+    }
+  });
+  return array;
+}
