@@ -14,17 +14,17 @@ import {
 import {
   checkSignature,
   formatVariant,
-  type ManifestTensor,
   type ModelBundle,
   type ProgramFile,
   readHook,
   readProgram,
   selectVariant,
 } from "../bundle/mod.ts";
+import { ClientContract, type DeclaredTensor } from "../protocol/mod.ts";
 import type { Backend, CompileSettings, DeviceBuffer, Program } from "../runtime/mod.ts";
 import type { ScheduledModel } from "../scheduler/mod.ts";
-import { formatShape, formatSpec, type NamedTensor } from "../tensor/mod.ts";
-import { type HookCallLimits, HookPool } from "./hooks/mod.ts";
+import { formatSpec, type NamedTensor } from "../tensor/mod.ts";
+import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
 
 export interface LoadOptions {
   readonly backend: Backend;
@@ -66,10 +66,13 @@ export class LoadedModel implements ScheduledModel, Disposable {
   readonly inputBatchAxes: readonly (number | undefined)[];
   readonly outputBatchAxes: readonly (number | undefined)[];
   readonly isCoalescable: boolean;
+  /** What clients send and receive. */
+  readonly contract: ClientContract;
   readonly #backend: Backend;
   readonly #variants: ReadonlyMap<string, CompiledVariant>;
   readonly #weights: readonly DeviceBuffer[];
   readonly #hooks: HookPool | undefined;
+  readonly #programContract: ClientContract;
   #isDisposed = false;
 
   private constructor(
@@ -79,7 +82,9 @@ export class LoadedModel implements ScheduledModel, Disposable {
     weights: readonly DeviceBuffer[],
     hooks: HookPool | undefined,
   ) {
-    const { executableInputs, executableOutputs } = bundle.manifest;
+    const { executableInputs, executableOutputs, clientInputs, clientOutputs } = bundle.manifest;
+    this.contract = new ClientContract(bundle.name, clientInputs, clientOutputs);
+    this.#programContract = new ClientContract(bundle.name, executableInputs, executableOutputs);
     this.name = bundle.name;
     this.bundle = bundle;
     this.weight = options.weight;
@@ -141,56 +146,43 @@ export class LoadedModel implements ScheduledModel, Disposable {
     return this.bundle.weights.byteLength;
   }
 
-  get hasPreprocess(): boolean {
-    return this.#hooks?.has("preprocess") ?? false;
-  }
-
-  get hasPostprocess(): boolean {
-    return this.#hooks?.has("postprocess") ?? false;
-  }
-
   /**
-   * Client tensors to program inputs: by the hook where there is one, as they are otherwise.
-   * @throws {ServerError}
-   */
-  async preprocess(
-    inputs: readonly NamedTensor[],
-    limits: HookCallLimits,
-  ): Promise<PreparedInputs> {
-    const prepared = await this.#hooks!.call("preprocess", inputs, limits);
-    return this.prepare(prepared, "preprocess");
-  }
-
-  /** One request's program outputs to client outputs. @throws {ServerError} */
-  postprocess(outputs: readonly NamedTensor[], limits: HookCallLimits): Promise<NamedTensor[]> {
-    return this.#hooks!.call("postprocess", outputs, limits);
-  }
-
-  /**
-   * Orders and checks the program inputs of one request.
-   * @param source who made them: an input a hook forgot or mistyped is the hook's failure, an extent no
-   *   program was compiled for is the client's
-   * @throws {InvalidArgumentError | InternalError} naming the tensor
+   * One request's program inputs, by the hook where there is one.
+   * @param inputs client inputs as `contract` checked them
+   * @throws {ServerError} INTERNAL when the hook fails or forgets an input, INVALID_ARGUMENT when no
+   *   program was compiled for the extents
    */
   prepare(
-    tensors: readonly NamedTensor[],
-    source: "client" | "preprocess" = "client",
-  ): PreparedInputs {
-    const declared = this.bundle.manifest.executableInputs;
-    const inputs = declared.map((spec, index) => {
-      // Clients nearly always send inputs in the declared order.
-      const tensor = tensors[index]?.name === spec.name
-        ? tensors[index]
-        : tensors.find(({ name }) => name === spec.name);
-      const problem = tensor ? mismatch(tensor, spec) : "is missing";
-      if (problem !== undefined) throw this.#badInput(spec, problem, source);
-      return tensor!;
+    inputs: readonly NamedTensor[],
+    rows: number | undefined,
+    limits: HookCallLimits,
+  ): PreparedInputs | Promise<PreparedInputs> {
+    if (!this.#hooks?.has("preprocess")) return this.#prepared(inputs, rows);
+    return this.#hooks.call("preprocess", inputs, limits).then((made) => {
+      const checked = this.#checkHook("preprocess", () => this.#programContract.checkInputs(made));
+      return this.#prepared(checked.inputs, checked.rows);
     });
-    const rows = this.#rowsOf(inputs, source);
-    const variant = this.#variantOf(inputs);
-    const { sizes } = this.#variants.get(variant)!;
-    if (sizes[0] !== 0) this.#checkRows(rows, sizes);
-    return { inputs, rows, variantKey: variant };
+  }
+
+  /**
+   * One request's client outputs, by the hook where there is one.
+   * @throws {ServerError} INTERNAL when the hook fails or gives what `client_outputs` does not declare
+   */
+  finish(
+    outputs: NamedTensor[],
+    limits: HookCallLimits,
+  ): NamedTensor[] | Promise<NamedTensor[]> {
+    if (!this.#hooks?.has("postprocess")) return outputs;
+    return this.#hooks.call("postprocess", outputs, limits).then((made) => {
+      this.#checkHook("postprocess", () => checkOutputs(made, this.contract.outputs));
+      return made;
+    });
+  }
+
+  /** Compiled sizes over all variants, ascending, each once. */
+  get allSizes(): number[] {
+    const all = new Set([...this.#variants.values()].flatMap(({ sizes }) => sizes));
+    return [...all].sort((a, b) => a - b);
   }
 
   sizes(variantKey: string): readonly number[] | undefined {
@@ -238,32 +230,22 @@ export class LoadedModel implements ScheduledModel, Disposable {
     return JSON.stringify(this.name);
   }
 
-  #badInput(spec: ManifestTensor, problem: string, source: "client" | "preprocess"): ServerError {
-    const tensor = JSON.stringify(spec.name);
-    return source === "client"
-      ? new InvalidArgumentError(`Input ${tensor} of model ${this.#quoted} ${problem}`)
-      : new InternalError(
-        `preprocess of model ${this.#quoted} gave bad inputs: ${tensor} ${problem}`,
+  /** A tensor a hook got wrong is the hook's failure, not the client's. */
+  #checkHook<T>(hook: HookName, check: () => T): T {
+    try {
+      return check();
+    } catch (error) {
+      throw new InternalError(
+        `${hook} of model ${this.#quoted} gave bad tensors: ${messageOf(error)}`,
       );
+    }
   }
 
-  /** The batch extent, which every input with a batch axis must share; 1 without one. */
-  #rowsOf(inputs: readonly NamedTensor[], source: "client" | "preprocess"): number {
-    let rows: number | undefined;
-    for (const [index, axis] of this.inputBatchAxes.entries()) {
-      if (axis === undefined) continue;
-      const extent = inputs[index]!.shape[axis]!;
-      if (rows !== undefined && extent !== rows) {
-        const spec = this.bundle.manifest.executableInputs[index]!;
-        throw this.#badInput(
-          spec,
-          `has batch size ${extent} where the inputs before it have ${rows}`,
-          source,
-        );
-      }
-      rows = extent;
-    }
-    return rows ?? 1;
+  #prepared(inputs: readonly NamedTensor[], rows = 1): PreparedInputs {
+    const variantKey = this.#variantOf(inputs);
+    const { sizes } = this.#variants.get(variantKey)!;
+    if (sizes[0] !== 0) this.#checkRows(rows, sizes);
+    return { inputs, rows, variantKey };
   }
 
   #variantOf(inputs: readonly NamedTensor[]): string {
@@ -289,14 +271,22 @@ export class LoadedModel implements ScheduledModel, Disposable {
   }
 }
 
-/** Why a tensor does not fit its declaration, batch and variable axes aside. */
-function mismatch(tensor: NamedTensor, spec: ManifestTensor): string | undefined {
-  const { shape } = tensor;
-  if (
-    tensor.datatype === spec.datatype && shape.length === spec.shape.length &&
-    spec.shape.every((extent, axis) => extent < 0 || extent === shape[axis])
-  ) return undefined;
-  return `must be ${formatSpec(spec)}, got ${tensor.datatype}${formatShape(shape)}`;
+/** @throws {TypeError} naming the output that is missing, undeclared or of another type or shape */
+function checkOutputs(made: readonly NamedTensor[], declared: readonly DeclaredTensor[]): void {
+  for (const spec of declared) {
+    const tensor = made.find(({ name }) => name === spec.name);
+    const name = `output ${JSON.stringify(spec.name)}`;
+    if (!tensor) throw new TypeError(`${name} is missing`);
+    const fits = tensor.datatype === spec.datatype && tensor.shape.length === spec.shape.length &&
+      spec.shape.every((extent, axis) => extent < 0 || extent === tensor.shape[axis]);
+    if (!fits) {
+      throw new TypeError(`${name} must be ${formatSpec(spec)}, got ${formatSpec(tensor)}`);
+    }
+  }
+  if (made.length > declared.length) {
+    const extra = made.find(({ name }) => !declared.some((spec) => spec.name === name));
+    throw new TypeError(`output ${JSON.stringify(extra?.name)} is not declared`);
+  }
 }
 
 async function compileChecked(

@@ -1,0 +1,94 @@
+/** What clients are told about a model: KServe metadata and Triton's model configuration. */
+
+import { create } from "@bufbuild/protobuf";
+import type { ManifestTensor } from "../bundle/mod.ts";
+import {
+  DataType,
+  type ModelConfig,
+  ModelConfigSchema,
+  ModelInputSchema,
+  ModelInstanceGroup_Kind,
+  ModelInstanceGroupSchema,
+  type ModelMetadataResponse,
+  ModelMetadataResponse_TensorMetadataSchema,
+  ModelMetadataResponseSchema,
+  ModelOutputSchema,
+} from "../protocol/mod.ts";
+import type { Datatype } from "../tensor/mod.ts";
+import type { LoadedModel } from "./loaded_model.ts";
+
+/** Triton's enum member for each wire datatype. */
+const TRITON_TYPES = {
+  BOOL: DataType.TYPE_BOOL,
+  UINT8: DataType.TYPE_UINT8,
+  UINT16: DataType.TYPE_UINT16,
+  UINT32: DataType.TYPE_UINT32,
+  UINT64: DataType.TYPE_UINT64,
+  INT8: DataType.TYPE_INT8,
+  INT16: DataType.TYPE_INT16,
+  INT32: DataType.TYPE_INT32,
+  INT64: DataType.TYPE_INT64,
+  FP16: DataType.TYPE_FP16,
+  BF16: DataType.TYPE_BF16,
+  FP32: DataType.TYPE_FP32,
+  FP64: DataType.TYPE_FP64,
+  BYTES: DataType.TYPE_STRING,
+  FP8_E5M2: DataType.TYPE_INVALID,
+  FP8_E4M3FN: DataType.TYPE_INVALID,
+} satisfies Record<Datatype, DataType>;
+
+/** `ModelMetadata`: client-facing tensors in wire order, -1 for batch and variable axes. */
+export function describeModel(model: LoadedModel, platform: string): ModelMetadataResponse {
+  const tensor = ({ name, datatype, shape }: ManifestTensor) =>
+    create(ModelMetadataResponse_TensorMetadataSchema, {
+      name,
+      datatype,
+      shape: shape.map(BigInt),
+    });
+  const { clientInputs, clientOutputs } = model.bundle.manifest;
+  return create(ModelMetadataResponseSchema, {
+    name: model.name,
+    platform,
+    inputs: clientInputs.map(tensor),
+    outputs: clientOutputs.map(tensor),
+  });
+}
+
+/**
+ * `ModelConfig`, as far as Triton's tools read it. Triton leaves the batch axis out of `dims` when
+ * `max_batch_size` is positive, which needs it to come first in every tensor; a model laid out otherwise
+ * is described as unbatched, with full shapes.
+ */
+export function configureModel(model: LoadedModel, platform: string): ModelConfig {
+  const { clientInputs, clientOutputs } = model.bundle.manifest;
+  const isBatched = model.maxBatchSize > 0 &&
+    [...clientInputs, ...clientOutputs].every(({ batchAxis }) => batchAxis === 0);
+  const fields = ({ name, datatype, shape }: ManifestTensor) => ({
+    name,
+    dataType: TRITON_TYPES[datatype],
+    dims: (isBatched ? shape.slice(1) : shape).map(BigInt),
+  });
+  return create(ModelConfigSchema, {
+    name: model.name,
+    platform,
+    backend: "pjrt",
+    maxBatchSize: isBatched ? model.maxBatchSize : 0,
+    input: clientInputs.map((tensor) => create(ModelInputSchema, fields(tensor))),
+    output: clientOutputs.map((tensor) => create(ModelOutputSchema, fields(tensor))),
+    instanceGroup: [
+      create(ModelInstanceGroupSchema, {
+        name: `${model.name}_0`,
+        count: 1,
+        kind: platform === "cpu"
+          ? ModelInstanceGroup_Kind.KIND_CPU
+          : ModelInstanceGroup_Kind.KIND_GPU,
+      }),
+    ],
+    schedulingChoice: isBatched && model.isCoalescable
+      ? {
+        case: "dynamicBatching",
+        value: { preferredBatchSize: model.allSizes.filter((size) => size > 1) },
+      }
+      : { case: undefined },
+  });
+}
