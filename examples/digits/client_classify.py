@@ -37,10 +37,12 @@ def main() -> None:
     heldout = load_file(HERE / "heldout.safetensors")
     image, label = heldout["image"].astype(np.float32), heldout["label"]
     with triton.InferenceServerClient(options.url) as client:
-        found = np.concatenate([
-            classify(client, options.model, image[start : start + options.rows])
-            for start in range(0, len(image), options.rows)
-        ])
+        found = np.concatenate(
+            [
+                classify(client, options.model, image[start : start + options.rows])
+                for start in range(0, len(image), options.rows)
+            ]
+        )
     correct = int(np.sum(found == label))
     print(f"accuracy {correct / len(label):.4f} ({correct} of {len(label)} held-out digits)")
     report = json.loads((HERE / "report.json").read_text())

@@ -69,7 +69,9 @@ def loss(params: Params, image: jax.Array, label: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def adam_step(params: Params, state: tuple[Params, Params], step: int, image: jax.Array, label: jax.Array):
+def adam_step(
+    params: Params, state: tuple[Params, Params], step: int, image: jax.Array, label: jax.Array
+) -> tuple[Params, tuple[Params, Params]]:
     """One step of Adam (Kingma and Ba 2015, algorithm 1, with its default moments)."""
     gradient = jax.grad(loss)(params, image, label)
     first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, state[0], gradient)
@@ -120,8 +122,12 @@ def main() -> None:
         {"image": held_image.astype(np.uint8), "label": held_label.astype(np.uint8)},
         HERE / "heldout.safetensors",
     )
-    report = {"accuracy": accuracy, "correct": int(np.sum(found == held_label)), "images": len(held_label)}
-    (HERE / "report.json").write_text(json.dumps(report) + "\n")
+    report = {
+        "accuracy": accuracy,
+        "correct": int(np.sum(found == held_label)),
+        "images": len(held_label),
+    }
+    (HERE / "report.json").write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

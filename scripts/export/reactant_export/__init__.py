@@ -1,7 +1,8 @@
 """Makes reactantserver bundles from models of Python frameworks.
 
-:func:`export_jax` takes a JAX function and its parameters and writes a bundle directory: one StableHLO program per batch size and variant, the weights, the
-manifest, and golden inputs and outputs by which a server can check itself (``bundle validate``).
+:func:`export_jax` takes a JAX function and its parameters and writes a bundle directory: one
+StableHLO program per batch size and variant, the weights, the manifest, and golden inputs and outputs
+by which a server can check itself (``bundle validate``).
 
 Serving is not this package's business: it needs no server and no device.
 """

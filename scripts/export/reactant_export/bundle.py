@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import json
 import numpy as np
 import yaml
 
@@ -113,9 +113,7 @@ class Bundle:
         for case, code in self.programs.items():
             (directory / case.program_file).write_bytes(code)
         order = json.dumps(list(self.weights), ensure_ascii=False)
-        safetensors_file.write(
-            directory / "weights.safetensors", self.weights, {"argument_order": order}
-        )
+        safetensors_file.write(directory / "weights.safetensors", self.weights, {"argument_order": order})
         if self.golden:
             tolerances = {"atol": repr(self.atol), "rtol": repr(self.rtol)}
             safetensors_file.write(directory / GOLDEN_FILE, self.golden, tolerances)
@@ -126,8 +124,23 @@ class Bundle:
             if target.exists():
                 raise ExportError(f"asset {asset} would overwrite {target.name} of the bundle")
             shutil.copyfile(asset, target)
-        text = yaml.safe_dump(self.manifest(), sort_keys=False, allow_unicode=True, width=100)
-        (directory / "manifest.yaml").write_text(text, encoding="utf-8")
+        (directory / "manifest.yaml").write_text(dump_manifest(self.manifest()), encoding="utf-8")
+
+
+def dump_manifest(manifest: Mapping[str, object]) -> str:
+    """A manifest as YAML text, keys in their order."""
+    return yaml.dump(manifest, Dumper=_ManifestDumper, sort_keys=False, allow_unicode=True, width=2**20)
+
+
+class _ManifestDumper(yaml.SafeDumper):
+    """YAML as formatters leave it: list items indented, double quotes where quotes are needed."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def choose_scalar_style(self) -> str:
+        style = super().choose_scalar_style()
+        return '"' if style == "'" else style
 
 
 def _entry(tensor: Input | TypedOutput | ClientTensor) -> dict[str, object]:
@@ -147,7 +160,9 @@ def plan_cases(
     for tensor in inputs:
         check_tensor(tensor.name, tensor.dtype, tensor.shape, "input")
         if tensor.dtype == "bytes":
-            raise ExportError(f'input "{tensor.name}": a program takes no bytes; use a hook and client_inputs')
+            raise ExportError(
+                f'input "{tensor.name}": a program takes no bytes; use a hook and client_inputs'
+            )
     check_unique([tensor.name for tensor in inputs], "input")
     batched = [tensor.name for tensor in inputs if has_batch(tensor.shape)]
     if batched and len(batched) != len(inputs):

@@ -209,16 +209,24 @@ class _Model:
         return self.named(self._fn(params, *arguments[:count]))
 
     def _trace(self, case: Case) -> dict[str, jax.ShapeDtypeStruct]:
+        names: list[str] = []
+
+        def values(*arguments: object) -> list[object]:
+            pairs = self._call(arguments)
+            names.extend(name for name, _ in pairs)
+            return [value for _, value in pairs]
+
         try:
-            pairs = jax.eval_shape(lambda *arguments: dict(self._call(arguments)), *self.arguments(case))
+            shapes = jax.eval_shape(values, *self.arguments(case))
         except ExportError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the caller's function raises is the answer
+        except Exception as error:
             raise ExportError(f"{case.program_file}: the function fails at these shapes: {error}") from error
-        for name, value in pairs.items():
-            if not isinstance(value, jax.ShapeDtypeStruct):
-                raise ExportError(f'output "{name}" is not one array but a {type(value).__name__}')
-        return pairs
+        for name, shape in zip(names, shapes, strict=True):
+            if not isinstance(shape, jax.ShapeDtypeStruct):
+                raise ExportError(f'output "{name}" is not one array but a {type(shape).__name__}')
+        # A dict, built here: JAX would sort the keys of one that passes through it.
+        return dict(zip(names, shapes, strict=True))
 
 
 def _probe_cases(cases: Sequence[Case]) -> list[Case]:
@@ -262,6 +270,8 @@ def _golden(
     for output, array in zip(outputs, results, strict=True):
         expected = dtypes.from_token(output.dtype, output.name).numpy
         if array.dtype != expected:
-            raise ExportError(f'the reference gives "{output.name}" as {array.dtype}, the program as {expected}')
+            raise ExportError(
+                f'the reference gives "{output.name}" as {array.dtype}, the program as {expected}'
+            )
         tensors[f"{case.golden_prefix}output/{output.name}"] = array
     return tensors

@@ -44,7 +44,7 @@ def lower(
     """
     try:
         exported = jax.export.export(jax.jit(function, keep_unused=True), platforms=[platform])(*arguments)
-    except Exception as error:  # noqa: BLE001 - whatever the user's function raises is the answer
+    except Exception as error:
         raise ExportError(f"{what}: JAX cannot export the function: {error}") from error
     try:
         with jax_mlir.make_ir_context() as context:

@@ -11,7 +11,10 @@ from importlib import metadata
 
 
 def collect(
-    packages: tuple[str, ...], stablehlo_version: str, reproducible: bool, extra: Mapping[str, object]
+    packages: tuple[str, ...],
+    stablehlo_version: str,
+    reproducible: bool,
+    extra: Mapping[str, object],
 ) -> dict[str, object]:
     """The manifest's ``provenance``: facts gathered here, then ``extra``, which may replace any of them.
 

@@ -95,8 +95,7 @@ def variable_letters(shape: Sequence[Axis]) -> list[str]:
 def resolve(shape: Sequence[Axis], batch: int, variant: Mapping[str, int]) -> tuple[int, ...]:
     """The sizes of a shape at one batch size and variant."""
     return tuple(
-        axis if isinstance(axis, int) else batch if axis in BATCH_LETTERS else variant[axis]
-        for axis in shape
+        axis if isinstance(axis, int) else batch if axis in BATCH_LETTERS else variant[axis] for axis in shape
     )
 
 
