@@ -59,6 +59,27 @@ export interface DeviceMemory {
   readonly poolBytes: number | undefined;
 }
 
+/** A tensor in host memory, as a dispatch takes it; any name it has is ignored. */
+export interface HostTensor extends TensorSpec {
+  readonly data: Uint8Array;
+}
+
+/** What one dispatch spent in each stage. */
+export interface StageSeconds {
+  /** Host to device. */
+  readonly input: number;
+  readonly execute: number;
+  /** Device to host. */
+  readonly output: number;
+}
+
+/** What one dispatch gave. */
+export interface RunResult {
+  /** The bytes of each result, in program order; they belong to the caller. */
+  readonly outputs: readonly Uint8Array[];
+  readonly stages: StageSeconds;
+}
+
 /** One client on one device. */
 export interface Backend extends AsyncDisposable {
   /** `cpu` or `cuda`: what is really in use. */
@@ -81,6 +102,17 @@ export interface Backend extends AsyncDisposable {
   upload(spec: TensorSpec, data: Uint8Array): Promise<DeviceBuffer>;
   /** Copies a tensor to the host: into `target` when given (exactly its length), else a new array. */
   download(buffer: DeviceBuffer, target?: Uint8Array): Promise<Uint8Array>;
+  /**
+   * One whole dispatch, host to device to execute to host, in as few thread hops as the device allows.
+   * `inputs` are the leading parameters, `constants` (weights, already on the device) the rest. Input
+   * bytes must not change until the promise settles.
+   * @throws {TypeError} naming the parameter whose type, shape or byte length is not the program's
+   */
+  run(
+    program: Program,
+    inputs: readonly HostTensor[],
+    constants: readonly DeviceBuffer[],
+  ): Promise<RunResult>;
   /** The allocator's view, or `undefined` when the device keeps none (CPU). */
   memory(): DeviceMemory | undefined;
   /** Native handles alive now, by kind (`buffer`, `executable`, `event`, …): a leak shows here. */
