@@ -14,6 +14,15 @@ import { ModelQueue, type QueuedWork, type Work } from "./queue.ts";
 /** Cost of a dispatch before any was measured, in seconds. */
 export const DEFAULT_COST_SECONDS = 0.01;
 
+/** What one dispatch spent in each stage, in seconds. */
+export interface StageSeconds {
+  /** Host to device. */
+  readonly input: number;
+  readonly execute: number;
+  /** Device to host. */
+  readonly output: number;
+}
+
 /** What the scheduler must know of a model. */
 export interface ScheduledModel {
   readonly name: string;
@@ -30,7 +39,7 @@ export interface ScheduledModel {
   /** Runs one program on assembled inputs, in program order, and gives its outputs in order. */
   run(
     dispatch: { variantKey: string; size: number; inputs: readonly NamedTensor[] },
-  ): Promise<NamedTensor[]>;
+  ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds }>;
 }
 
 export interface SchedulerOptions {
@@ -54,6 +63,7 @@ export interface DispatchRecord {
   /** From entering the queue to the start of the dispatch, one per request served. */
   readonly queueSeconds: readonly number[];
   readonly computeSeconds: number;
+  readonly stages: StageSeconds;
 }
 
 /** States: running → draining (`shutdown`) → stopped. */
@@ -283,7 +293,7 @@ export class Scheduler {
     const { variantKey } = taken[0]!;
     const startMs = this.#now();
     const inputs = this.#assemble(model, taken, size);
-    const outputs = await model.run({ variantKey, size, inputs });
+    const { outputs, stages } = await model.run({ variantKey, size, inputs });
     const endMs = this.#now();
     const rows = taken.reduce((total, work) => total + work.rows, 0);
     queue.record({
@@ -302,6 +312,7 @@ export class Scheduler {
       rows,
       queueSeconds: taken.map((work) => (startMs - work.enqueuedMs) / 1000),
       computeSeconds: (endMs - startMs) / 1000,
+      stages,
     });
     let from = 0;
     for (const work of taken) {

@@ -29,7 +29,11 @@ class Device {
         if (!this.isOpen) await new Promise<void>((resolve) => this.#gates.push(resolve));
         this.nowMs += options.costMs ?? 1;
         if (values.includes(255)) throw new ServerError("INTERNAL", "bad row");
-        return [{ ...inputs[0]!, name: "y", data: inputs[0]!.data.map((value) => value * 2) }];
+        const doubled = inputs[0]!.data.map((value) => value * 2);
+        return {
+          outputs: [{ ...inputs[0]!, name: "y", data: doubled }],
+          stages: { input: 0, execute: (options.costMs ?? 1) / 1000, output: 0 },
+        };
       },
       ...options,
     };

@@ -21,7 +21,13 @@ import {
   selectVariant,
 } from "../bundle/mod.ts";
 import { ClientContract, type DeclaredTensor } from "../protocol/mod.ts";
-import type { Backend, CompileSettings, DeviceBuffer, Program } from "../runtime/mod.ts";
+import type {
+  Backend,
+  CompileSettings,
+  DeviceBuffer,
+  Program,
+  StageSeconds,
+} from "../runtime/mod.ts";
 import type { ScheduledModel } from "../scheduler/mod.ts";
 import { formatSpec, type NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
@@ -196,16 +202,21 @@ export class LoadedModel implements ScheduledModel, Disposable {
       size: number;
       inputs: readonly NamedTensor[];
     },
-  ): Promise<NamedTensor[]> {
+  ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds }> {
     const program = this.#variants.get(variantKey)?.programs.get(size);
     if (!program) throw new InternalError(`Model ${this.#quoted} has no program of size ${size}`);
     try {
-      const data = await this.#backend.run(program, inputs, this.#weights);
-      return this.bundle.manifest.executableOutputs.map((output, index) => ({
-        name: output.name,
-        ...program.signature.results[index]!,
-        data: data[index]!,
-      }));
+      const { outputs, stages } = await this.#backend.run(program, inputs, this.#weights);
+      const { results } = program.signature;
+      return {
+        outputs: this.bundle.manifest.executableOutputs.map(({ name }, index) => ({
+          name,
+          datatype: results[index]!.datatype,
+          shape: results[index]!.shape,
+          data: outputs[index]!,
+        })),
+        stages,
+      };
     } catch (error) {
       if (error instanceof ServerError) throw error;
       const reason = messageOf(error).slice(0, 500);

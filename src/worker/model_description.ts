@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { ManifestTensor } from "../bundle/mod.ts";
 import {
-  DataType,
+  configDatatype,
   type ModelConfig,
   ModelConfigSchema,
   ModelInputSchema,
@@ -14,28 +14,7 @@ import {
   ModelMetadataResponseSchema,
   ModelOutputSchema,
 } from "../protocol/mod.ts";
-import type { Datatype } from "../tensor/mod.ts";
 import type { LoadedModel } from "./loaded_model.ts";
-
-/** Triton's enum member for each wire datatype. */
-const TRITON_TYPES = {
-  BOOL: DataType.TYPE_BOOL,
-  UINT8: DataType.TYPE_UINT8,
-  UINT16: DataType.TYPE_UINT16,
-  UINT32: DataType.TYPE_UINT32,
-  UINT64: DataType.TYPE_UINT64,
-  INT8: DataType.TYPE_INT8,
-  INT16: DataType.TYPE_INT16,
-  INT32: DataType.TYPE_INT32,
-  INT64: DataType.TYPE_INT64,
-  FP16: DataType.TYPE_FP16,
-  BF16: DataType.TYPE_BF16,
-  FP32: DataType.TYPE_FP32,
-  FP64: DataType.TYPE_FP64,
-  BYTES: DataType.TYPE_STRING,
-  FP8_E5M2: DataType.TYPE_INVALID,
-  FP8_E4M3FN: DataType.TYPE_INVALID,
-} satisfies Record<Datatype, DataType>;
 
 /** `ModelMetadata`: client-facing tensors in wire order, -1 for batch and variable axes. */
 export function describeModel(model: LoadedModel, platform: string): ModelMetadataResponse {
@@ -65,7 +44,7 @@ export function configureModel(model: LoadedModel, platform: string): ModelConfi
     [...clientInputs, ...clientOutputs].every(({ batchAxis }) => batchAxis === 0);
   const fields = ({ name, datatype, shape }: ManifestTensor) => ({
     name,
-    dataType: TRITON_TYPES[datatype],
+    dataType: configDatatype(datatype),
     dims: (isBatched ? shape.slice(1) : shape).map(BigInt),
   });
   return create(ModelConfigSchema, {
@@ -79,9 +58,7 @@ export function configureModel(model: LoadedModel, platform: string): ModelConfi
       create(ModelInstanceGroupSchema, {
         name: `${model.name}_0`,
         count: 1,
-        kind: platform === "cpu"
-          ? ModelInstanceGroup_Kind.KIND_CPU
-          : ModelInstanceGroup_Kind.KIND_GPU,
+        kind: platform === "cpu" ? ModelInstanceGroup_Kind.CPU : ModelInstanceGroup_Kind.GPU,
       }),
     ],
     schedulingChoice: isBatched && model.isCoalescable

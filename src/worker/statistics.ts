@@ -9,15 +9,7 @@ import {
   ModelStatisticsSchema,
   StatisticDurationSchema,
 } from "../protocol/mod.ts";
-
-/** Seconds a dispatch spent in each stage. */
-export interface StageSeconds {
-  /** Host to device. */
-  readonly input: number;
-  readonly execute: number;
-  /** Device to host. */
-  readonly output: number;
-}
+import type { StageSeconds } from "../runtime/mod.ts";
 
 class Total {
   count = 0;

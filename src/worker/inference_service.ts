@@ -1,0 +1,133 @@
+/** `inference.GRPCInferenceService`: KServe V2 with Triton's ModelConfig and ModelStatistics. */
+
+import type {
+  DescMessage,
+  DescMethodUnary,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
+import { NotFoundError, ServerError, type StatusName } from "../errors.ts";
+import {
+  decodeRequest,
+  encodeMessage,
+  GRPCInferenceService,
+  methodPath,
+  quoted,
+} from "../protocol/mod.ts";
+import type { CallContext, MethodHandler, MethodTable } from "../transport/mod.ts";
+import type { Admission } from "./admission.ts";
+import { infer, type InferDependencies } from "./infer.ts";
+import type { LoadedModel } from "./loaded_model.ts";
+import { configureModel, describeModel } from "./model_description.ts";
+import { isSameIpcNamespace } from "./shared_memory.ts";
+import type { InferTotals } from "./statistics.ts";
+
+/** Told of every ModelInfer that ended, for metrics. */
+export interface InferObserver {
+  /** `model` is `undefined` when the name is not that of a model. */
+  ended(model: string | undefined, status: "OK" | StatusName, seconds: number): void;
+}
+
+export interface InferenceServiceOptions extends InferDependencies {
+  readonly admission: Admission;
+  readonly observer: InferObserver;
+  /** Triton's statistics by model name; a model has its own from when it is loaded. */
+  readonly totals: ReadonlyMap<string, InferTotals>;
+  readonly platform: string;
+  readonly version: string;
+  /** Whether the server as a whole can infer. */
+  readonly isReady: () => boolean;
+}
+
+/** The methods of the service, by path. */
+export function inferenceService(options: InferenceServiceOptions): MethodTable {
+  const { registry, regions, totals, platform } = options;
+  const service = GRPCInferenceService.method;
+  return new Map<string, MethodHandler>([
+    [methodPath(service.modelInfer), { kind: "unary", handle: inferHandler(options) }],
+    unary(service.serverLive, () => ({ live: true })),
+    unary(service.serverReady, () => ({ ready: options.isReady() })),
+    unary(service.modelReady, ({ name }) => ({ ready: registry.isReady(name) })),
+    unary(service.serverMetadata, () => ({
+      name: "ReactantServer",
+      version: options.version,
+      extensions: ["system_shared_memory", "model_configuration", "statistics"],
+    })),
+    unary(service.modelMetadata, ({ name }) => describeModel(registry.ready(name), platform)),
+    unary(service.modelConfig, ({ name }) => ({
+      config: configureModel(registry.ready(name), platform),
+    })),
+    unary(service.modelStatistics, ({ name }) => ({
+      modelStats: statisticsFor(name, [...registry.models()], totals),
+    })),
+    unary(service.repositoryIndex, ({ ready }) => ({
+      models: registry.index().filter(({ isReady }) => isReady || !ready).map((entry) => ({
+        name: entry.name,
+        state: entry.isReady ? "READY" : "UNAVAILABLE",
+        reason: entry.reason,
+      })),
+    })),
+    unary(service.systemSharedMemoryStatus, ({ name }) => ({
+      regions: Object.fromEntries(
+        regions.status(name).map((region) => [region.name, {
+          name: region.name,
+          key: region.key,
+          offset: BigInt(region.offset),
+          byteSize: BigInt(region.byteSize),
+        }]),
+      ),
+    })),
+    unary(service.systemSharedMemoryRegister, (request) => {
+      regions.register(request);
+      return {};
+    }),
+    unary(service.systemSharedMemoryUnregister, ({ name }) => {
+      if (name === "") regions.unregisterAll();
+      else regions.unregister(name);
+      return {};
+    }),
+    unary(service.isSameIPCNamespace, ({ name }) => ({ same: isSameIpcNamespace(name) })),
+  ]);
+}
+
+/** ModelInfer with admission and its metrics around it. */
+function inferHandler(options: InferenceServiceOptions) {
+  const { admission, observer } = options;
+  return async (message: readonly Uint8Array[], call: CallContext) => {
+    const startMs = performance.now();
+    let model: LoadedModel | undefined;
+    let status: "OK" | StatusName = "OK";
+    try {
+      using _slot = admission.enter();
+      return await infer(options, message, call, (found) => model = found);
+    } catch (error) {
+      status = error instanceof ServerError ? error.status : "INTERNAL";
+      throw error;
+    } finally {
+      const seconds = (performance.now() - startMs) / 1000;
+      observer.ended(model?.name, status, seconds);
+      if (model) options.totals.get(model.name)?.requestEnded(status === "OK", seconds);
+    }
+  };
+}
+
+function statisticsFor(
+  name: string,
+  models: readonly LoadedModel[],
+  totals: ReadonlyMap<string, InferTotals>,
+) {
+  const wanted = name === "" ? models : models.filter((model) => model.name === name);
+  if (name !== "" && wanted.length === 0) throw new NotFoundError(`Unknown model ${quoted(name)}`);
+  return wanted.flatMap((model) => totals.get(model.name)?.message(model.name) ?? []);
+}
+
+/** A table row for a method that is not on the hot path. */
+function unary<I extends DescMessage, O extends DescMessage>(
+  method: DescMethodUnary<I, O>,
+  answer: (request: MessageShape<I>) => MessageInitShape<O>,
+): [string, MethodHandler] {
+  return [methodPath(method), {
+    kind: "unary",
+    handle: (message) => encodeMessage(method.output, answer(decodeRequest(method.input, message))),
+  }];
+}
