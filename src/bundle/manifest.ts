@@ -66,6 +66,7 @@ export function parseManifest(bundle: string, text: string, hasHook: boolean): M
   checkKnownKeys(reader, root);
   const kind = readChoice(reader, root, "kind", ["model", "meta"] as const);
   const axisOrder = readChoice(reader, root, "axis_order", ["column_major", "row_major"] as const);
+  if (!hasHook) checkNeedsNoHook(reader, root, kind);
   const description = readDescription(reader, root);
   const section = (path: string, role: "executable" | "client" | "both") =>
     root.has(path) ? readTensorList(reader, root.get(path), { path, axisOrder, role }) : undefined;
@@ -81,7 +82,6 @@ export function parseManifest(bundle: string, text: string, hasHook: boolean): M
     if (tensors === undefined) throw reader.keyError(path, `is required for kind: ${kind}`);
     if (kind === "meta" && tensors.length === 0) throw reader.keyError(path, "must not be empty");
   }
-  if (!hasHook) checkNeedsNoHook(reader, root, kind);
   checkAllOrNoneBatched(reader, executableInputs ?? []);
   return {
     kind,

@@ -44,10 +44,8 @@ export class ManifestReader {
       root = document.toJS({ mapAsMap: true, maxAliasCount: MAX_MANIFEST_ALIASES });
     } catch (error) {
       if (error instanceof ManifestError) throw error;
-      throw this.error(
-        `manifest.yaml is not valid YAML: ${messageOf(error).split("\n")[0]}`,
-        error,
-      );
+      const summary = messageOf(error).split("\n")[0]!.replace(/:$/, "");
+      throw this.error(`manifest.yaml is not valid YAML: ${summary}`, error);
     }
     if (!(root instanceof Map)) {
       throw this.error(`manifest.yaml must hold a mapping, got ${describe(root)}`);

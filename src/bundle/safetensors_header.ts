@@ -227,7 +227,9 @@ class Cursor {
   }
 
   #expect(byte: number): void {
-    if (this.#peek() !== byte) throw this.#syntaxError(`"${String.fromCharCode(byte)}"`);
+    if (this.#peek() !== byte) {
+      throw this.#syntaxError(byte === QUOTE ? "a string" : `"${String.fromCharCode(byte)}"`);
+    }
     this.#at++;
   }
 
