@@ -190,7 +190,11 @@ function within(value: number, { min, above, max, below }: Bounds): boolean {
 }
 
 function describeBounds({ min, above, max, below }: Bounds): string {
-  const low = min !== undefined ? `at least ${min}` : above !== undefined ? `above ${above}` : "";
+  const low = min !== undefined
+    ? `of at least ${min}`
+    : above !== undefined
+    ? `above ${above}`
+    : "";
   const high = max !== undefined ? `at most ${max}` : below !== undefined ? `below ${below}` : "";
   if (min !== undefined && max !== undefined) return ` from ${min} to ${max}`;
   return [low, high].some((part) => part !== "")
