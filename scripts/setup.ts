@@ -22,7 +22,7 @@ async function main(): Promise<number> {
       host: Deno.build,
       report,
     });
-    installExample(`${root}examples/digits/bundle`, `${root}models/digits`, report);
+    installExample(`${root}examples/digits/bundle/digits`, `${root}models/digits`, report);
     return 0;
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
