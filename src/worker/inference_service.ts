@@ -33,7 +33,8 @@ export interface InferenceServiceOptions extends InferDependencies {
   readonly observer: InferObserver;
   /** Triton's statistics by model name; a model has its own from when it is loaded. */
   readonly totals: ReadonlyMap<string, InferTotals>;
-  readonly platform: string;
+  /** What the device really is; known once the runtime is up. */
+  readonly platform: () => string;
   readonly version: string;
   /** Whether the server as a whole can infer. */
   readonly isReady: () => boolean;
@@ -53,9 +54,9 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
       version: options.version,
       extensions: ["system_shared_memory", "model_configuration", "statistics"],
     })),
-    unary(service.modelMetadata, ({ name }) => describeModel(registry.ready(name), platform)),
+    unary(service.modelMetadata, ({ name }) => describeModel(registry.ready(name), platform())),
     unary(service.modelConfig, ({ name }) => ({
-      config: configureModel(registry.ready(name), platform),
+      config: configureModel(registry.ready(name), platform()),
     })),
     unary(service.modelStatistics, ({ name }) => ({
       modelStats: statisticsFor(name, [...registry.models()], totals),

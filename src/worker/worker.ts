@@ -1,0 +1,155 @@
+/**
+ * One worker process: one device, the whole KServe V2 surface on one port, metrics and health on
+ * another. This file wires the parts and owns their lifetimes.
+ *
+ * States: starting (ports open, models loading) → ready → draining (SIGTERM, SIGINT) → stopped.
+ */
+
+import { readFileSync } from "node:fs";
+import manifest from "../../deno.json" with { type: "json" };
+import type { Origins, ServerConfig } from "../config/mod.ts";
+import { ConfigError, messageOf } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { type Backend, openBackend } from "../runtime/mod.ts";
+import { DISCIPLINES, Scheduler } from "../scheduler/mod.ts";
+import { type GrpcServer, type MethodTable, serveGrpc } from "../transport/mod.ts";
+import { Admission } from "./admission.ts";
+import { inferenceService } from "./inference_service.ts";
+import type { LoadedModel } from "./loaded_model.ts";
+import { announceBundles, loadBundles, type LoaderOptions } from "./loader.ts";
+import { ModelRegistry } from "./model_registry.ts";
+import { SharedMemory } from "./shared_memory.ts";
+import { nextStopSignal } from "./signals.ts";
+import { InferTotals } from "./statistics.ts";
+
+export interface WorkerOptions {
+  readonly config: ServerConfig;
+  readonly workerName: string;
+  readonly logger: Logger;
+  /** Where each setting came from, for error messages. */
+  readonly origins: Origins;
+}
+
+/**
+ * Serves until a stop signal, then drains; resolves with the exit code.
+ * @throws {ConfigError} when a port, a certificate or the device cannot be had
+ */
+export async function runWorker({ config, workerName, logger }: WorkerOptions): Promise<number> {
+  using stop = nextStopSignal();
+  await using stack = new AsyncDisposableStack();
+
+  const registry = stack.use(new ModelRegistry<LoadedModel>());
+  const regions = stack.use(new SharedMemory());
+  const admission = new Admission(config.endpoints.maxConcurrentRequests);
+  const totals = new Map<string, InferTotals>();
+  const scheduler = createScheduler(config, totals);
+  const state = { backend: undefined as Backend | undefined, isStopping: false };
+
+  const loader: LoaderOptions = {
+    config,
+    registry,
+    scheduler,
+    logger,
+    onFailure: () => {},
+    onLoaded: (model) => totals.set(model.name, new InferTotals()),
+    onHookWorkerLost: (model, reason) => logger.warn("hook worker ended", { model, reason }),
+  };
+  const pending = await announceBundles(loader);
+
+  const isReady = () => {
+    const { ready, loading } = registry.progress();
+    return !state.isStopping && ready > 0 && loading === 0;
+  };
+  const server = await listen(
+    config,
+    logger,
+    inferenceService({
+      registry,
+      scheduler,
+      regions,
+      admission,
+      totals,
+      observer: { ended: () => {} },
+      platform: () => state.backend?.platform ?? config.runtime.backend,
+      version: manifest.version,
+      isReady,
+    }),
+  );
+  stack.defer(() => server.shutdown(0));
+  logger.info("listening", { grpc: `${server.hostname}:${server.port}` });
+
+  const backend = stack.use(await openBackend(config.runtime, logger));
+  state.backend = backend;
+  logger.info("device", { platform: backend.platform, kind: backend.deviceKind });
+
+  const loading = loadBundles(pending, backend, loader).then(() => {
+    const { ready, total } = registry.progress();
+    logger.info("ready", { ready, total });
+  });
+  const signal = await stop.signal;
+
+  const graceMs = config.endpoints.shutdownGraceSeconds * 1000;
+  logger.info("stopping", { signal, graceSeconds: config.endpoints.shutdownGraceSeconds });
+  state.isStopping = true;
+  await server.shutdown(graceMs);
+  await scheduler.shutdown(graceMs);
+  await loading;
+  logger.info("stopped");
+  return 0;
+}
+
+function createScheduler(config: ServerConfig, totals: Map<string, InferTotals>): Scheduler {
+  const { scheduler } = config;
+  return new Scheduler({
+    discipline: DISCIPLINES[scheduler.discipline],
+    shedsByCost: scheduler.discipline === "edf",
+    parameters: {
+      recencyPenaltyCap: scheduler.recencyPenaltyCap,
+      coalescingDiscount: scheduler.coalescingDiscount,
+    },
+    halfLifeSeconds: scheduler.emaHalflifeSeconds,
+    costAlpha: scheduler.costEmaAlpha,
+    maxQueueDepth: scheduler.maxQueueDepth,
+    onDispatch: (record) => totals.get(record.model)?.dispatched(record),
+  });
+}
+
+async function listen(
+  config: ServerConfig,
+  logger: Logger,
+  methods: MethodTable,
+): Promise<GrpcServer> {
+  const { endpoints, grpc } = config;
+  try {
+    return await serveGrpc({
+      transport: endpoints.transport,
+      hostname: endpoints.host,
+      port: endpoints.port,
+      methods,
+      maxReceiveBytes: grpc.maxRecvMsgBytes,
+      maxSendBytes: grpc.maxSendMsgBytes,
+      tls: endpoints.tlsCert === "" ? undefined : {
+        cert: readPem(endpoints.tlsCert, "tls_cert"),
+        key: readPem(endpoints.tlsKey, "tls_key"),
+        clientCa: endpoints.tlsClientCa === ""
+          ? undefined
+          : readPem(endpoints.tlsClientCa, "tls_client_ca"),
+      },
+      onHandlerError: (error, path) => logger.error("call failed", { path, error }),
+    });
+  } catch (error) {
+    throw new ConfigError(
+      `Cannot serve gRPC on ${endpoints.host}:${endpoints.port}: ${messageOf(error)}; free the ` +
+        "port or choose another with --port",
+      { cause: error },
+    );
+  }
+}
+
+function readPem(path: string, key: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new ConfigError(`endpoints.${key}: ${JSON.stringify(path)}: ${messageOf(error)}`);
+  }
+}
