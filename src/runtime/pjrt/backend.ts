@@ -12,7 +12,15 @@ import {
 import { ConfigError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { TensorSpec } from "../../tensor/mod.ts";
-import type { Backend, CompileSettings, DeviceBuffer, DeviceMemory, Program } from "../backend.ts";
+import type {
+  Backend,
+  CompileSettings,
+  DeviceBuffer,
+  DeviceMemory,
+  HostTensor,
+  Program,
+  RunResult,
+} from "../backend.ts";
 import { ownBuffer } from "./buffer.ts";
 import { type CreateOption, PjrtClient } from "./client.ts";
 import { encodeCompileOptions } from "./compile_options.ts";
@@ -121,6 +129,18 @@ class PjrtBackend implements Backend {
     return this.#client.track(() =>
       download(this.#client, ownBuffer(this.#client, buffer, "the buffer to download"), target)
     );
+  }
+
+  async run(
+    program: Program,
+    inputs: readonly HostTensor[],
+    constants: readonly DeviceBuffer[],
+    targets?: readonly Uint8Array[],
+  ): Promise<RunResult> {
+    if (!(program instanceof PjrtProgram) || program.client !== this.#client) {
+      throw new TypeError("the program is not one of this device");
+    }
+    return await program.run(inputs, constants, targets);
   }
 
   memory(): DeviceMemory | undefined {

@@ -34,6 +34,8 @@ export class PjrtClient {
   readonly platformVersion: string;
   readonly deviceKind: string;
 
+  /** Executions in progress, which the plugin bounds per device. */
+  dispatches = 0;
   readonly #inFlight = new Set<Promise<unknown>>();
   #isClosing = false;
   #closed: Promise<void> | undefined;
@@ -121,14 +123,17 @@ export class PjrtClient {
    * @throws {UnavailableError} once closing has begun
    */
   track<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#isClosing) {
-      return Promise.reject(new UnavailableError("the device client is shutting down"));
-    }
-    const promise = work();
+    const promise = this.#start(work);
     this.#inFlight.add(promise);
     const forget = () => this.#inFlight.delete(promise);
     promise.then(forget, forget);
     return promise;
+  }
+
+  /** Async, so that what `work` throws before its first wait rejects too. */
+  async #start<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#isClosing) throw new UnavailableError("the device client is shutting down");
+    return await work();
   }
 
   /** Whether an event has happened. A microsecond. */

@@ -1,26 +1,29 @@
 /** A program loaded on the device. */
 
-import {
-  addressOf,
-  type ArgsOf,
-  copyBytes,
-  newStruct,
-  PJRT_ExecuteOptions,
-} from "../../../ffi/mod.ts";
-import type { Address } from "../../../ffi/mod.ts";
+import { type Address, copyBytes } from "../../../ffi/mod.ts";
 import { formatSpec, sameShape, type TensorSpec } from "../../tensor/mod.ts";
-import type { DeviceBuffer, Program, ProgramMemory, ProgramSignature } from "../backend.ts";
+import type {
+  DeviceBuffer,
+  HostTensor,
+  Program,
+  ProgramMemory,
+  ProgramSignature,
+  RunResult,
+} from "../backend.ts";
 import { ownBuffer, PjrtBuffer } from "./buffer.ts";
 import type { PjrtClient } from "./client.ts";
+import { Dispatcher } from "./dispatch.ts";
 import type { Handle } from "./handle.ts";
 import { readProgramMemory, readSignature } from "./signature.ts";
+import { checkByteLength } from "./transfer.ts";
 
 /** Owns one `PJRT_LoadedExecutable` and the `PJRT_Executable` it shows. */
 export class PjrtProgram implements Program {
   readonly signature: ProgramSignature;
   readonly memory: ProgramMemory | undefined;
   readonly client: PjrtClient;
-  readonly loaded: Handle<"PJRT_LoadedExecutable">;
+  readonly #loaded: Handle<"PJRT_LoadedExecutable">;
+  readonly #dispatcher: Dispatcher;
   readonly #executable: Handle<"PJRT_Executable">;
 
   private constructor(
@@ -31,7 +34,8 @@ export class PjrtProgram implements Program {
     memory: ProgramMemory | undefined,
   ) {
     this.client = client;
-    this.loaded = loaded;
+    this.#loaded = loaded;
+    this.#dispatcher = new Dispatcher(client, loaded, signature);
     this.#executable = executable;
     this.signature = signature;
     this.memory = memory;
@@ -84,74 +88,55 @@ export class PjrtProgram implements Program {
   }
 
   execute(args: readonly DeviceBuffer[]): Promise<DeviceBuffer[]> {
-    checkCount(this.signature, args.length);
-    const buffers = args.map((argument, index) => {
-      const what = `parameter ${index}`;
-      checkArgument(this.signature.parameters[index]!, argument, what);
-      return ownBuffer(this.client, argument, what);
+    return this.client.track(async () => {
+      checkCount(this.signature, args.length);
+      const buffers = args.map((argument, index) => this.#checkBuffer(argument, index));
+      const results = await this.#dispatcher.execute(buffers);
+      return this.signature.results.map((spec, index) =>
+        new PjrtBuffer(this.client, spec, results[index]!)
+      );
     });
-    return this.client.track(() => this.#execute(buffers));
   }
 
-  async #execute(buffers: readonly PjrtBuffer[]): Promise<DeviceBuffer[]> {
-    const { api, handles } = this.client;
-    using borrowed = new DisposableStack();
-    const borrow = <Name extends string>(handle: Handle<Name>): Address<Name> => {
-      const address = handle.borrow();
-      borrowed.defer(() => handle.release());
-      return address;
-    };
-    const frame = new ExecuteFrame(this, borrow(this.loaded));
-    buffers.forEach((buffer, index) => frame.inputs[index] = borrow(buffer.handle));
-    await api.callAsync("PJRT_LoadedExecutable_Execute", frame.args);
-    const results = this.signature.results.map((spec, index) =>
-      new PjrtBuffer(this.client, spec, frame.outputs[index] as Address<"PJRT_Buffer">)
-    );
-    handles.count("event", 1);
-    try {
-      await this.client.settle(frame.done[0] as Address<"PJRT_Event">);
-    } catch (error) {
-      for (const result of results) result[Symbol.dispose]();
-      throw error;
-    }
-    return results;
+  /** `Backend.run`. */
+  run(
+    inputs: readonly HostTensor[],
+    constants: readonly DeviceBuffer[],
+    targets: readonly Uint8Array[] | undefined,
+  ): Promise<RunResult> {
+    return this.client.track(() => {
+      const { parameters, results } = this.signature;
+      checkCount(this.signature, inputs.length + constants.length);
+      inputs.forEach((input, index) => {
+        checkArgument(parameters[index]!, input, `parameter ${index}`);
+        checkByteLength(input, input.data, `parameter ${index}`);
+      });
+      const buffers = constants.map((constant, index) =>
+        this.#checkBuffer(constant, inputs.length + index)
+      );
+      if (targets !== undefined && targets.length !== results.length) {
+        throw new TypeError(`the program gives ${results.length} results, not ${targets.length}`);
+      }
+      targets?.forEach((target, index) =>
+        checkByteLength(results[index]!, target, `result ${index}`)
+      );
+      return this.#dispatcher.run(inputs, buffers, targets);
+    });
+  }
+
+  #checkBuffer(buffer: DeviceBuffer, index: number): PjrtBuffer {
+    const what = `parameter ${index}`;
+    checkArgument(this.signature.parameters[index]!, buffer, what);
+    return ownBuffer(this.client, buffer, what);
   }
 
   [Symbol.dispose](): void {
     this.#executable[Symbol.dispose]();
-    this.loaded[Symbol.dispose]();
+    this.#loaded[Symbol.dispose]();
   }
 }
 
 const DELETER = { parameters: ["pointer"], result: "void" } as const;
-
-/** The memory of one `PJRT_LoadedExecutable_Execute`: one device, arguments in, buffers and event out. */
-class ExecuteFrame {
-  readonly args: ArgsOf<"PJRT_LoadedExecutable_Execute">;
-  readonly inputs: BigUint64Array;
-  readonly outputs: BigUint64Array;
-  readonly done = new BigUint64Array(1);
-
-  constructor(program: PjrtProgram, executable: Address<"PJRT_LoadedExecutable">) {
-    const { parameters, results } = program.signature;
-    this.inputs = new BigUint64Array(parameters.length);
-    this.outputs = new BigUint64Array(results.length);
-    // Weights are arguments too, and a program may mark any argument as reusable for its results: none
-    // of ours is.
-    const kept = BigInt64Array.from(parameters, (_, index) => BigInt(index));
-    const options = newStruct(PJRT_ExecuteOptions)
-      .point("non_donatable_input_indices", kept)
-      .set("num_non_donatable_input_indices", kept.length);
-    this.args = program.client.api.args("PJRT_LoadedExecutable_Execute")
-      .set("executable", executable)
-      .point("options", options)
-      .point("argument_lists", BigUint64Array.of(addressOf(this.inputs)))
-      .set("num_devices", 1)
-      .set("num_args", parameters.length)
-      .point("output_lists", BigUint64Array.of(addressOf(this.outputs)))
-      .point("device_complete_events", this.done);
-  }
-}
 
 /** @throws {TypeError} unless there are as many arguments as parameters */
 export function checkCount(signature: ProgramSignature, count: number): void {

@@ -2,6 +2,7 @@
 
 import {
   addressOf,
+  allocate,
   type ArgsOf,
   newStruct,
   PJRT_Buffer_MemoryLayout,
@@ -77,6 +78,15 @@ export function rowMajorLayout(rank: number): Struct<typeof PJRT_Buffer_MemoryLa
   return layout;
 }
 
+/** The arguments of a download, but for `src`, `dst` and `dst_size`. */
+export function downloadArgs(
+  client: PjrtClient,
+  spec: TensorSpec,
+): ArgsOf<"PJRT_Buffer_ToHostBuffer"> {
+  return client.api.args("PJRT_Buffer_ToHostBuffer")
+    .point("host_layout", rowMajorLayout(spec.shape.length));
+}
+
 /** Copies a buffer to the host: into `target` when given, which must have exactly its length. */
 export async function download(
   client: PjrtClient,
@@ -84,12 +94,11 @@ export async function download(
   target: Uint8Array | undefined,
 ): Promise<Uint8Array> {
   if (target !== undefined) checkByteLength(buffer, target, "buffer");
-  const data = target ?? new Uint8Array(buffer.byteLength);
+  const data = target ?? allocate(buffer.byteLength);
   const source = buffer.handle.borrow();
   try {
-    const args = client.api.args("PJRT_Buffer_ToHostBuffer")
+    const args = downloadArgs(client, buffer)
       .set("src", source)
-      .point("host_layout", rowMajorLayout(buffer.shape.length))
       .set("dst", addressOf(data))
       .set("dst_size", data.byteLength);
     client.api.call("PJRT_Buffer_ToHostBuffer", args);
