@@ -13,9 +13,11 @@ export async function readBoundedFile(
   maxBytes: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   try {
-    using file = await Deno.open(path);
-    const { size, isFile } = await file.stat();
+    // Before opening: opening a named pipe would wait for its other end.
+    const { isFile } = await Deno.stat(path);
     if (!isFile) throw new BundleError(bundle, `${label} is not a regular file`);
+    using file = await Deno.open(path);
+    const { size } = await file.stat();
     if (size > maxBytes) {
       throw new BundleError(
         bundle,

@@ -124,8 +124,7 @@ export function selectVariant(
   );
 }
 
-/** `s=128, t=64`; `default` for the variant of a bundle without `input_shapes`. */
+/** `s=128, t=64`; empty for the variant of a bundle without `input_shapes`. */
 export function formatVariant(variant: ShapeVariant): string {
-  const sizes = [...variant.sizes].map(([letter, size]) => `${letter}=${size}`);
-  return sizes.length === 0 ? "default" : sizes.join(", ");
+  return [...variant.sizes].map(([letter, size]) => `${letter}=${size}`).join(", ");
 }

@@ -4,13 +4,13 @@
  *
  * Seen from memory it is a row of matrix transposes: the first source axis becomes the fastest target
  * axis and the last source axis the slowest, while the axes between are looped over. Each matrix is moved
- * in square tiles through a small buffer, so that main memory sees only short contiguous runs on both
- * sides; direct strided access loses cache lines where a stride is a power of two.
+ * in square tiles, so that the cache lines of its strided side are still there when they are needed again.
+ * About 1 GB/s for 4-byte elements, 7 GB/s being a plain copy (4096 x 4096, one x86-64 server core).
  */
 import { elementCount } from "../tensor/mod.ts";
 
-/** Edge of a tile in elements: runs of 128 bytes for FP32. 16 and 64 were slower (4096 x 4096, x86-64). */
-const TILE = 32;
+/** Edge of a tile in elements. Of 8, 16, 32, 64 and 128, 64 was the fastest on the machine above. */
+const TILE = 64;
 
 /** Elements moved between two pauses: a few milliseconds of work. */
 const STEP_ELEMENTS = 1 << 20;
@@ -35,6 +35,9 @@ export function* reverseAxes(
       `a reversal of [${shape}] with ${byteSize}-byte elements cannot go from ${source.length} to ` +
         `${target.length} bytes`,
     );
+  }
+  if (target.byteOffset % Math.min(byteSize, 4) !== 0) {
+    throw new RangeError(`a target at byte ${target.byteOffset} is not aligned to its elements`);
   }
   // Axes of extent 1 take no part in the order of elements.
   const extents = shape.filter((extent) => extent !== 1);
@@ -134,46 +137,34 @@ function elements<T>(
 }
 
 // One function per element size, on purpose: V8 compiles typed-array access well only where it sees one
-// kind of array, and a shared function ran at a third of the speed.
+// kind of array; a shared function ran at a third of the speed.
 
 function mover8(source: Uint8Array, target: Uint8Array) {
-  const buffer = new Uint8Array(TILE * TILE);
   return ({ read, write, rows, columns, rowStride, columnStride }: Tile): void => {
-    for (let row = 0; row < rows; row++, read += rowStride) {
-      for (let column = 0, at = row; column < columns; column++, at += TILE) {
-        buffer[at] = source[read + column]!;
+    for (let column = 0; column < columns; column++, write += columnStride) {
+      for (let row = 0, from = read + column; row < rows; row++, from += rowStride) {
+        target[write + row] = source[from]!;
       }
-    }
-    for (let column = 0, at = 0; column < columns; column++, at += TILE, write += columnStride) {
-      for (let row = 0; row < rows; row++) target[write + row] = buffer[at + row]!;
     }
   };
 }
 
 function mover16(source: Uint16Array, target: Uint16Array) {
-  const buffer = new Uint16Array(TILE * TILE);
   return ({ read, write, rows, columns, rowStride, columnStride }: Tile): void => {
-    for (let row = 0; row < rows; row++, read += rowStride) {
-      for (let column = 0, at = row; column < columns; column++, at += TILE) {
-        buffer[at] = source[read + column]!;
+    for (let column = 0; column < columns; column++, write += columnStride) {
+      for (let row = 0, from = read + column; row < rows; row++, from += rowStride) {
+        target[write + row] = source[from]!;
       }
-    }
-    for (let column = 0, at = 0; column < columns; column++, at += TILE, write += columnStride) {
-      for (let row = 0; row < rows; row++) target[write + row] = buffer[at + row]!;
     }
   };
 }
 
 function mover32(source: Uint32Array, target: Uint32Array) {
-  const buffer = new Uint32Array(TILE * TILE);
   return ({ read, write, rows, columns, rowStride, columnStride }: Tile): void => {
-    for (let row = 0; row < rows; row++, read += rowStride) {
-      for (let column = 0, at = row; column < columns; column++, at += TILE) {
-        buffer[at] = source[read + column]!;
+    for (let column = 0; column < columns; column++, write += columnStride) {
+      for (let row = 0, from = read + column; row < rows; row++, from += rowStride) {
+        target[write + row] = source[from]!;
       }
-    }
-    for (let column = 0, at = 0; column < columns; column++, at += TILE, write += columnStride) {
-      for (let row = 0; row < rows; row++) target[write + row] = buffer[at + row]!;
     }
   };
 }

@@ -1,0 +1,110 @@
+/**
+ * Bundles with something wrong, one kind per folder: each is refused with a message that says what, and
+ * none keeps the others from being served.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import {
+  checkSignature,
+  loadBundle,
+  loadRepository,
+  type ModelBundle,
+  readProgram,
+} from "../../src/bundle/mod.ts";
+import { BundleError, messageOf } from "../../src/errors.ts";
+import type { Backend } from "../../src/runtime/mod.ts";
+import { openCpuBackend } from "../fixtures/programs/golden.ts";
+import { BAD_BUNDLES, type BadBundle } from "../harness/bad_bundles.ts";
+import { denseBundle, temporaryDirectory, writeBundle } from "../harness/bundle_builder.ts";
+
+Deno.test("there are bad bundles of every kind, each under its own name", () => {
+  assert.ok(BAD_BUNDLES.length >= 60);
+  assert.equal(new Set(BAD_BUNDLES.map(({ name }) => name)).size, BAD_BUNDLES.length);
+});
+
+for (const bad of BAD_BUNDLES.filter(({ stage }) => stage === "load")) {
+  Deno.test(`loadBundle() refuses ${bad.name}`, async () => {
+    await using root = await temporaryDirectory();
+    const directory = await writeBundle(root.path, bad.name, bad.files);
+    await assert.rejects(loadBundle(directory), (error: unknown) => {
+      assert.ok(error instanceof BundleError, `${error}`);
+      checkMessage(error.message, bad);
+      return true;
+    });
+  });
+}
+
+Deno.test("loadBundle() refuses directories and pipes in place of files", async () => {
+  await using root = await temporaryDirectory();
+  for (const file of ["manifest.yaml", "weights.safetensors"]) {
+    for (const kind of ["directory", "pipe"]) {
+      const files = denseBundle();
+      delete files[file];
+      const directory = await writeBundle(root.path, `${kind}-${file}`, files);
+      const path = join(directory, file);
+      if (kind === "directory") await Deno.mkdir(path);
+      else assert.ok((await new Deno.Command("mkfifo", { args: [path] }).output()).success);
+      await assert.rejects(loadBundle(directory), /is not a regular file/);
+    }
+  }
+});
+
+Deno.test({
+  name: "programs that do not compile or do not fit their bundle are refused by name",
+  // The plugin stays loaded for the life of the process: XLA cannot be unloaded.
+  sanitizeResources: false,
+  async fn(t) {
+    await using root = await temporaryDirectory();
+    await using backend = await openCpuBackend();
+    for (const bad of BAD_BUNDLES.filter(({ stage }) => stage === "program")) {
+      await t.step(bad.name, async () => {
+        using bundle = await loadBundle(await writeBundle(root.path, bad.name, bad.files));
+        assert.ok(bundle.kind === "model");
+        checkMessage(await programFailure(backend, bundle), bad);
+      });
+    }
+    await t.step("and the bundle they are made from is accepted", async () => {
+      using bundle = await loadBundle(await writeBundle(root.path, "good", denseBundle()));
+      assert.ok(bundle.kind === "model");
+      assert.equal(await programFailure(backend, bundle), "");
+    });
+    assert.equal(backend.liveHandles().executable ?? 0, 0);
+  },
+});
+
+Deno.test("loadRepository() loads the one good bundle among all the bad ones", async () => {
+  await using root = await temporaryDirectory();
+  const bad = BAD_BUNDLES.filter(({ stage }) => stage === "load");
+  for (const { name, files } of bad) await writeBundle(root.path, name, files);
+  await writeBundle(root.path, "good", denseBundle());
+  const { bundles, failures } = await loadRepository([root.path]);
+  assert.deepEqual(bundles.map(({ name }) => name), ["good"]);
+  assert.deepEqual(failures.map(({ name }) => name), bad.map(({ name }) => name).sort());
+  for (const bundle of bundles) bundle[Symbol.dispose]();
+});
+
+/** Compiles and checks the programs of a bundle; the message of the first failure, or nothing. */
+async function programFailure(backend: Backend, bundle: ModelBundle): Promise<string> {
+  for (const file of bundle.programs.flatMap(({ files }) => files)) {
+    let program;
+    try {
+      program = await backend.compile(await readProgram(bundle.name, file));
+    } catch (error) {
+      return `${file.fileName} does not compile: ${messageOf(error)}`;
+    }
+    try {
+      checkSignature(bundle, file, program.signature);
+    } catch (error) {
+      assert.ok(error instanceof BundleError);
+      return error.message;
+    } finally {
+      program[Symbol.dispose]();
+    }
+  }
+  return "";
+}
+
+function checkMessage(message: string, bad: BadBundle): void {
+  assert.match(message, bad.message);
+  assert.ok(message.length < 1500, `a message of ${message.length} characters`);
+}
