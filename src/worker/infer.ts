@@ -26,6 +26,8 @@ export interface InferDependencies {
   readonly registry: ModelRegistry<LoadedModel>;
   readonly scheduler: Scheduler;
   readonly regions: SharedMemory;
+  /** Told how long the hooks of a request took together. */
+  readonly onHooks: (model: string, seconds: number) => void;
 }
 
 /**
@@ -34,7 +36,7 @@ export interface InferDependencies {
  * @throws {ServerError}
  */
 export async function infer(
-  { registry, scheduler, regions }: InferDependencies,
+  { registry, scheduler, regions, onHooks }: InferDependencies,
   message: Message,
   call: CallContext,
   onModel: (model: LoadedModel) => void,
@@ -52,15 +54,20 @@ export async function infer(
     deadlineMs: earliest(call.deadlineMs, remainingBudgetMs(request.parameters)),
     isAborted: () => call.isAborted,
   };
+  const preparedMs = performance.now();
   const prepared = model.prepare(checked.inputs, checked.rows, limits);
   const work = prepared instanceof Promise ? await prepared : prepared;
+  let hookMs = performance.now() - preparedMs;
   const results = await scheduler.submit(model.name, {
     ...work,
     deadlineMs: limits.deadlineMs,
     isAborted: limits.isAborted!,
   });
+  const finishedMs = performance.now();
   const finished = model.finish(results, limits);
   const outputs = finished instanceof Promise ? await finished : finished;
+  hookMs += performance.now() - finishedMs;
+  if (model.hasHooks) onHooks(model.name, hookMs / 1000);
   return encodeInferResponse({
     modelName: request.modelName,
     id: request.id,

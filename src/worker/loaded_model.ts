@@ -148,6 +148,10 @@ export class LoadedModel implements ScheduledModel, Disposable {
     }
   }
 
+  get hasHooks(): boolean {
+    return this.#hooks !== undefined;
+  }
+
   get weightBytes(): number {
     return this.bundle.weights.byteLength;
   }

@@ -10,8 +10,9 @@ import manifest from "../../deno.json" with { type: "json" };
 import type { Origins, ServerConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { gpuLabel, serveHttp, WorkerMetrics } from "../metrics/mod.ts";
 import { type Backend, openBackend } from "../runtime/mod.ts";
-import { DISCIPLINES, Scheduler } from "../scheduler/mod.ts";
+import { DISCIPLINES, type DispatchRecord, Scheduler } from "../scheduler/mod.ts";
 import { type GrpcServer, type MethodTable, serveGrpc } from "../transport/mod.ts";
 import { Admission } from "./admission.ts";
 import { inferenceService } from "./inference_service.ts";
@@ -42,50 +43,91 @@ export async function runWorker({ config, workerName, logger }: WorkerOptions): 
   const regions = stack.use(new SharedMemory());
   const admission = new Admission(config.endpoints.maxConcurrentRequests);
   const totals = new Map<string, InferTotals>();
-  const scheduler = createScheduler(config, totals);
   const state = { backend: undefined as Backend | undefined, isStopping: false };
+  const readiness = () => {
+    const { ready, loading, total } = registry.progress();
+    return {
+      isReady: !state.isStopping && ready > 0 && loading === 0,
+      progress: `${ready} of ${total} models ready${state.isStopping ? ", stopping" : ""}`,
+    };
+  };
+  const scheduler = createScheduler(config, (record) => {
+    totals.get(record.model)?.dispatched(record);
+    metrics.dispatched(record);
+  });
+  const methods = inferenceService({
+    registry,
+    scheduler,
+    regions,
+    admission,
+    totals,
+    observer: { ended: (model, status, seconds) => metrics.requestEnded(model, status, seconds) },
+    onHooks: (model, seconds) => metrics.hooksRan(model, seconds),
+    platform: () => state.backend?.platform ?? config.runtime.backend,
+    version: manifest.version,
+    isReady: () => readiness().isReady,
+  });
+  const metrics = new WorkerMetrics({
+    worker: workerName,
+    gpu: config.runtime.backend === "cuda"
+      ? gpuLabel(Deno.env.get("CUDA_VISIBLE_DEVICES"), config.runtime.deviceOrdinal)
+      : "",
+    deviceOrdinal: config.runtime.deviceOrdinal,
+    controlMode: config.modelControlMode,
+    discipline: config.scheduler.discipline,
+    maxConcurrentRequests: admission.max,
+    methods: methods.keys(),
+    readings: {
+      models: () =>
+        registry.models().map((model) => ({
+          name: model.name,
+          queueDepth: scheduler.queueOf(model.name)?.depth ?? 0,
+          weightBytes: model.weightBytes,
+          maxBatchSize: model.maxBatchSize,
+        })),
+      inflightRequests: () => admission.inFlight,
+      requestsShed: () => admission.shed,
+      deviceMemory: () => state.backend?.memory(),
+      nativeHandles: () => state.backend?.liveHandles() ?? {},
+    },
+  });
 
+  // Names are known before the ports open, so that no request finds a model missing that is on its way.
   const loader: LoaderOptions = {
     config,
     registry,
     scheduler,
     logger,
-    onFailure: () => {},
+    onFailure: (model) => metrics.bundleFailed(model),
     onLoaded: (model) => totals.set(model.name, new InferTotals()),
-    onHookWorkerLost: (model, reason) => logger.warn("hook worker ended", { model, reason }),
+    onHookWorkerLost: (model, reason) => {
+      metrics.hookWorkerLost(model);
+      logger.warn("hook worker ended", { model, reason });
+    },
   };
   const pending = await announceBundles(loader);
-
-  const isReady = () => {
-    const { ready, loading } = registry.progress();
-    return !state.isStopping && ready > 0 && loading === 0;
-  };
-  const server = await listen(
-    config,
+  const http = config.endpoints.metricsPort === 0 ? undefined : stack.use(serveHttp({
+    hostname: config.endpoints.host,
+    port: config.endpoints.metricsPort,
+    metrics: () => metrics.text(),
+    readiness,
     logger,
-    inferenceService({
-      registry,
-      scheduler,
-      regions,
-      admission,
-      totals,
-      observer: { ended: () => {} },
-      platform: () => state.backend?.platform ?? config.runtime.backend,
-      version: manifest.version,
-      isReady,
-    }),
-  );
+  }));
+  const server = await listen(config, logger, methods, metrics);
   stack.defer(() => server.shutdown(0));
-  logger.info("listening", { grpc: `${server.hostname}:${server.port}` });
+  logger.info("listening", {
+    grpc: `${server.hostname}:${server.port}`,
+    http: http && `${http.hostname}:${http.port}`,
+  });
 
   const backend = stack.use(await openBackend(config.runtime, logger));
   state.backend = backend;
   logger.info("device", { platform: backend.platform, kind: backend.deviceKind });
-
   const loading = loadBundles(pending, backend, loader).then(() => {
     const { ready, total } = registry.progress();
     logger.info("ready", { ready, total });
   });
+
   const signal = await stop.signal;
 
   const graceMs = config.endpoints.shutdownGraceSeconds * 1000;
@@ -98,7 +140,10 @@ export async function runWorker({ config, workerName, logger }: WorkerOptions): 
   return 0;
 }
 
-function createScheduler(config: ServerConfig, totals: Map<string, InferTotals>): Scheduler {
+function createScheduler(
+  config: ServerConfig,
+  onDispatch: (record: DispatchRecord) => void,
+): Scheduler {
   const { scheduler } = config;
   return new Scheduler({
     discipline: DISCIPLINES[scheduler.discipline],
@@ -110,7 +155,7 @@ function createScheduler(config: ServerConfig, totals: Map<string, InferTotals>)
     halfLifeSeconds: scheduler.emaHalflifeSeconds,
     costAlpha: scheduler.costEmaAlpha,
     maxQueueDepth: scheduler.maxQueueDepth,
-    onDispatch: (record) => totals.get(record.model)?.dispatched(record),
+    onDispatch,
   });
 }
 
@@ -118,6 +163,7 @@ async function listen(
   config: ServerConfig,
   logger: Logger,
   methods: MethodTable,
+  metrics: WorkerMetrics,
 ): Promise<GrpcServer> {
   const { endpoints, grpc } = config;
   try {
@@ -135,6 +181,7 @@ async function listen(
           ? undefined
           : readPem(endpoints.tlsClientCa, "tls_client_ca"),
       },
+      onCallEnd: (path, status) => metrics.rpcEnded(path, status),
       onHandlerError: (error, path) => logger.error("call failed", { path, error }),
     });
   } catch (error) {
