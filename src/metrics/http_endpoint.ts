@@ -1,0 +1,98 @@
+/** The HTTP listener for people, probes and Prometheus: metrics, liveness and readiness. */
+
+import { ConfigError, messageOf } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { METRICS_CONTENT_TYPE } from "./registry.ts";
+
+/** Whether the server can answer inference, and how far it is on the way there. */
+export interface Readiness {
+  readonly isReady: boolean;
+  /** For example `2 of 5 models ready`; sent with a 503. */
+  readonly progress: string;
+}
+
+export interface HttpEndpointOptions {
+  readonly hostname: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  /** The exposition of `/metrics`. */
+  readonly metrics: () => Promise<string>;
+  readonly readiness: () => Readiness;
+  readonly logger: Logger;
+}
+
+/** A running listener. */
+export interface HttpEndpoint extends AsyncDisposable {
+  readonly hostname: string;
+  readonly port: number;
+  /** Stops accepting and closes; answers in progress are finished. Idempotent. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves `/metrics`, `/healthz` (the process answers) and `/readyz` (it can infer) to any method;
+ * everything else is 404. A failure while answering is a 500 and a log line, never more.
+ *
+ * @throws {ConfigError} when the address cannot be bound
+ */
+export function serveHttp(options: HttpEndpointOptions): HttpEndpoint {
+  const { hostname, port, logger } = options;
+  let server: Deno.HttpServer<Deno.NetAddr>;
+  try {
+    server = Deno.serve({
+      hostname,
+      port,
+      onListen: () => {},
+      onError: (error) => {
+        logger.error("HTTP request failed", { error });
+        return plain(500, "internal error");
+      },
+    }, (request) => answer(request, options));
+  } catch (error) {
+    const reason = error instanceof Deno.errors.AddrInUse ? "it is in use" : messageOf(error);
+    throw new ConfigError(
+      `Cannot serve HTTP on ${hostname}:${port}: ${reason}; free the port, choose another with ` +
+        "--metrics-port, or turn the listener off with --metrics-port 0",
+      { cause: error },
+    );
+  }
+  let closing: Promise<void> | undefined;
+  const close = () => closing ??= server.shutdown();
+  return {
+    hostname: server.addr.hostname,
+    port: server.addr.port,
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+async function answer(request: Request, options: HttpEndpointOptions): Promise<Response> {
+  // Nobody sends a body here; one that comes must not stay unread on a kept-alive connection.
+  await request.body?.cancel();
+  const response = await respond(new URL(request.url).pathname, options);
+  return request.method === "HEAD" ? new Response(null, response) : response;
+}
+
+async function respond(path: string, options: HttpEndpointOptions): Promise<Response> {
+  switch (path) {
+    case "/metrics":
+      return new Response(await options.metrics(), {
+        headers: { "content-type": METRICS_CONTENT_TYPE, "cache-control": "no-store" },
+      });
+    case "/healthz":
+      return plain(200, "ok");
+    case "/readyz": {
+      const { isReady, progress } = options.readiness();
+      return isReady ? plain(200, "ok") : plain(503, `not ready: ${progress}`);
+    }
+    default:
+      return plain(404, "not found");
+  }
+}
+
+function plain(status: number, text: string): Response {
+  return new Response(text, {
+    status,
+    headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" },
+  });
+}

@@ -1,0 +1,255 @@
+import assert from "node:assert/strict";
+import {
+  type DeviceMemoryReading,
+  gpuLabel,
+  LATENCY_BOUNDS,
+  type ModelReading,
+  WorkerMetrics,
+} from "./worker_metrics.ts";
+
+const DIGITS: ModelReading = { name: "digits", queueDepth: 3, weightBytes: 4096, maxBatchSize: 32 };
+
+function metricsOf(changes: {
+  gpu?: string;
+  models?: ModelReading[];
+  memory?: DeviceMemoryReading;
+} = {}): WorkerMetrics {
+  return new WorkerMetrics({
+    worker: "w0",
+    gpu: changes.gpu ?? "",
+    deviceOrdinal: 0,
+    controlMode: "dynamic",
+    discipline: "fair",
+    maxConcurrentRequests: 1024,
+    methods: ["/inference.GRPCInferenceService/ModelInfer"],
+    readings: {
+      models: () => changes.models ?? [],
+      inflightRequests: () => 7,
+      requestsShed: () => 11,
+      deviceMemory: () => changes.memory,
+      nativeHandles: () => ({ buffer: 5 }),
+    },
+  });
+}
+
+/** The sample lines of the families with this prefix. */
+async function lines(metrics: WorkerMetrics, prefix: string): Promise<string[]> {
+  const text = await metrics.text();
+  assert.ok(text.endsWith("\n"));
+  return text.split("\n").filter((line) => line.startsWith(prefix));
+}
+
+Deno.test("WorkerMetrics counts requests by model and status, unknown names under one label", async () => {
+  const metrics = metricsOf();
+  metrics.requestEnded("digits", "OK", 0.004);
+  metrics.requestEnded("digits", "OK", 0.001);
+  metrics.requestEnded("digits", "INVALID_ARGUMENT", 0.0001);
+  for (let i = 0; i < 50; i++) metrics.requestEnded(undefined, "NOT_FOUND", 0.0001);
+  assert.deepEqual(await lines(metrics, "worker_requests_total"), [
+    'worker_requests_total{worker="w0",model="digits",status="OK"} 2',
+    'worker_requests_total{worker="w0",model="digits",status="INVALID_ARGUMENT"} 1',
+    'worker_requests_total{worker="w0",model="_unknown",status="NOT_FOUND"} 50',
+  ]);
+});
+
+Deno.test("WorkerMetrics has the specified latency buckets, 0.001 * 2^k, each including its bound", async () => {
+  assert.deepEqual(LATENCY_BOUNDS, [
+    0.001,
+    0.002,
+    0.004,
+    0.008,
+    0.016,
+    0.032,
+    0.064,
+    0.128,
+    0.256,
+    0.512,
+    1.024,
+    2.048,
+    4.096,
+    8.192,
+  ]);
+  const metrics = metricsOf();
+  for (const seconds of [0.0005, 0.001, 0.0011, 8.192, 100]) {
+    metrics.requestEnded("m", "OK", seconds);
+  }
+  const found = await lines(metrics, "worker_request_latency_seconds");
+  const bucket = (le: string) =>
+    found.find((line) => line.includes(`le="${le}"`))!.split(" ").at(-1);
+  assert.equal(found.length, 17);
+  assert.deepEqual(["0.001", "0.002", "4.096", "8.192", "+Inf"].map(bucket), [
+    "2",
+    "3",
+    "3",
+    "4",
+    "5",
+  ]);
+  assert.equal(
+    found[14],
+    'worker_request_latency_seconds_bucket{worker="w0",model="m",le="+Inf"} 5',
+  );
+  assert.equal(found[16], 'worker_request_latency_seconds_count{worker="w0",model="m"} 5');
+  const sum = Number(found[15]!.split(" ").at(-1));
+  assert.ok(Math.abs(sum - 108.1946) < 1e-9, String(sum));
+});
+
+Deno.test("WorkerMetrics puts worker and gpu first on every sample", async () => {
+  const metrics = metricsOf({ gpu: "GPU-8a2f", models: [DIGITS] });
+  metrics.requestEnded("digits", "OK", 1);
+  const samples = (await metrics.text()).split("\n").filter((line) => /^[a-z]/.test(line));
+  assert.ok(samples.length > 40);
+  for (const sample of samples) assert.match(sample, /^\w+\{worker="w0",gpu="GPU-8a2f"[,}]/);
+});
+
+Deno.test("WorkerMetrics shows per-model series for the models that are loaded", async () => {
+  const models = [DIGITS];
+  const metrics = metricsOf({ models });
+  metrics.dispatched({
+    model: "digits",
+    rows: 6,
+    queueSeconds: [0.001, 0.002],
+    computeSeconds: 0.25,
+    stages: { input: 0.00002, execute: 0.2, output: 0.0001 },
+  });
+  const perModel = async () =>
+    (await lines(metrics, "worker_")).filter((line) =>
+      /^worker_(dispatch|compute|requests_served|rows|queue_depth|model_|models)/.test(line)
+    );
+  assert.deepEqual(await perModel(), [
+    'worker_dispatch_total{worker="w0",model="digits"} 1',
+    'worker_compute_seconds_total{worker="w0",model="digits"} 0.25',
+    'worker_requests_served_total{worker="w0",model="digits"} 2',
+    'worker_rows_served_total{worker="w0",model="digits"} 6',
+    'worker_queue_depth{worker="w0",model="digits"} 3',
+    'worker_model_weight_bytes{worker="w0",model="digits"} 4096',
+    'worker_model_max_batch_size{worker="w0",model="digits"} 32',
+    'worker_models_loaded{worker="w0"} 1',
+  ]);
+  models.pop();
+  assert.deepEqual(await perModel(), ['worker_models_loaded{worker="w0"} 0']);
+});
+
+Deno.test("WorkerMetrics times the stages: queue per request, the others per dispatch", async () => {
+  const metrics = metricsOf();
+  metrics.dispatched({
+    model: "m",
+    rows: 2,
+    queueSeconds: [0.001, 0.002],
+    computeSeconds: 0.2,
+    stages: { input: 0.00002, execute: 0.2, output: 0.0001 },
+  });
+  metrics.hooksRan("m", 0.5);
+  const counts = (await lines(metrics, "worker_stage_latency_seconds_count")).map((line) =>
+    line.replace(/.*stage="(\w+)"} (\d+)/, "$1 $2")
+  );
+  assert.deepEqual(counts, [
+    "queue 2",
+    "host_to_device 1",
+    "execute 1",
+    "device_to_host 1",
+    "hooks 1",
+  ]);
+});
+
+Deno.test("WorkerMetrics shows the worker's own figures and its configuration", async () => {
+  const metrics = metricsOf({ gpu: "3" });
+  metrics.bundleFailed("broken");
+  metrics.bundleFailed("broken");
+  metrics.hookWorkerLost("text");
+  const text = await metrics.text();
+  for (
+    const line of [
+      'worker_inflight_requests{worker="w0",gpu="3"} 7',
+      'worker_requests_shed_total{worker="w0",gpu="3"} 11',
+      'worker_max_concurrent_requests{worker="w0",gpu="3"} 1024',
+      'worker_bundle_load_failures_total{worker="w0",gpu="3",model="broken"} 2',
+      'worker_hook_workers_lost_total{worker="w0",gpu="3",model="text"} 1',
+      'worker_native_handles{worker="w0",gpu="3",kind="buffer"} 5',
+      'worker_info{worker="w0",gpu="3",device_ordinal="0",control_mode="dynamic",' +
+      'discipline="fair",residency_mode="self_managed"} 1',
+    ]
+  ) {
+    assert.ok(text.includes(`\n${line}\n`), line);
+  }
+});
+
+Deno.test("WorkerMetrics shows device memory only where the device keeps account", async () => {
+  assert.deepEqual(await lines(metricsOf(), "worker_device_memory"), []);
+  const memory = { inUseBytes: 30, limitBytes: 100, peakInUseBytes: 40, poolBytes: undefined };
+  assert.deepEqual(await lines(metricsOf({ memory }), "worker_device_memory"), [
+    'worker_device_memory_in_use_bytes{worker="w0"} 30',
+    'worker_device_memory_limit_bytes{worker="w0"} 100',
+    'worker_device_memory_free_bytes{worker="w0"} 70',
+    'worker_device_memory_peak_in_use_bytes{worker="w0"} 40',
+  ]);
+});
+
+Deno.test("WorkerMetrics counts every RPC, unknown paths under one label", async () => {
+  const metrics = metricsOf();
+  metrics.rpcEnded("/inference.GRPCInferenceService/ModelInfer", "OK");
+  metrics.rpcEnded("/inference.GRPCInferenceService/ModelInfer", "CANCELLED");
+  for (const path of ["/x/Y", "/x/Z", "/", ""]) metrics.rpcEnded(path, "UNIMPLEMENTED");
+  assert.deepEqual(await lines(metrics, "worker_rpcs_total"), [
+    'worker_rpcs_total{worker="w0",method="ModelInfer",status="OK"} 1',
+    'worker_rpcs_total{worker="w0",method="ModelInfer",status="CANCELLED"} 1',
+    'worker_rpcs_total{worker="w0",method="_unknown",status="UNIMPLEMENTED"} 4',
+  ]);
+});
+
+Deno.test("WorkerMetrics escapes what a model's name may hold", async () => {
+  const metrics = metricsOf();
+  metrics.requestEnded('a"b\\c\nd', "OK", 0);
+  assert.deepEqual(await lines(metrics, "worker_requests_total"), [
+    'worker_requests_total{worker="w0",model="a\\"b\\\\c\\nd",status="OK"} 1',
+  ]);
+});
+
+Deno.test("WorkerMetrics declares each family once, with help and type before its samples", async () => {
+  const metrics = metricsOf({ models: [DIGITS] });
+  metrics.requestEnded("digits", "OK", 1);
+  let family = "";
+  const seen = new Set<string>();
+  for (const line of (await metrics.text()).trimEnd().split("\n")) {
+    const [, kind, name] = line.match(/^# (HELP|TYPE) (\w+) \S/) ?? [];
+    if (kind === "HELP") {
+      assert.ok(!seen.has(name!), `${name} twice`);
+      seen.add(name!);
+      family = name!;
+    } else if (kind === "TYPE") {
+      assert.equal(name, family);
+    } else {
+      assert.match(line, /^[a-z][a-z0-9_]*\{[^}]*\} -?[0-9][0-9.e+-]*$/);
+      assert.equal(line.split("{")[0]!.replace(/_(bucket|sum|count)$/, ""), family);
+    }
+  }
+});
+
+Deno.test("the process series agree with the operating system", async () => {
+  const metrics = metricsOf();
+  const value = async (start: string) =>
+    Number((await lines(metrics, start))[0]!.split(" ").at(-1));
+  const resident = await value("process_resident_memory_bytes");
+  const reported = Deno.memoryUsage().rss;
+  assert.ok(Math.abs(resident - reported) < 0.2 * reported, `${resident} and ${reported}`);
+  const started = await value("process_start_time_seconds");
+  const now = Date.now() / 1000;
+  assert.ok(started < now && now - started < 24 * 3600, `${started}`);
+  assert.ok(await value('process_cpu_seconds_total{worker="w0",mode="user"}') > 0);
+  const before = await value("process_open_fds");
+  using _file = Deno.openSync("/dev/null");
+  assert.equal(await value("process_open_fds"), before + 1);
+  for (
+    const name of ["rchar_bytes", "wchar_bytes", "syscr", "syscw", "read_bytes", "write_bytes"]
+  ) {
+    assert.ok(await value(`process_io_${name}_total`) >= 0, name);
+  }
+  assert.ok(await value("v8_heap_used_bytes") < await value("v8_heap_limit_bytes"));
+});
+
+Deno.test("gpuLabel() names the physical device behind CUDA_VISIBLE_DEVICES", () => {
+  assert.equal(gpuLabel("GPU-8a2f", 0), "GPU-8a2f");
+  assert.equal(gpuLabel("2,3", 1), "3");
+  assert.equal(gpuLabel("2, 3", 5), "");
+  assert.equal(gpuLabel("", 1), "1");
+  assert.equal(gpuLabel(undefined, 2), "2");
+});
