@@ -11,9 +11,17 @@ import type { Origins, ServerConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { gpuLabel, serveHttp, WorkerMetrics } from "../metrics/mod.ts";
+import { file_inference_grpc_service, GRPCInferenceService } from "../protocol/mod.ts";
 import { type Backend, openBackend } from "../runtime/mod.ts";
 import { DISCIPLINES, type DispatchRecord, Scheduler } from "../scheduler/mod.ts";
-import { type GrpcServer, type MethodTable, serveGrpc } from "../transport/mod.ts";
+import {
+  type GrpcServer,
+  healthMethods,
+  HealthStatus,
+  type MethodTable,
+  reflectionMethods,
+  serveGrpc,
+} from "../transport/mod.ts";
 import { Admission } from "./admission.ts";
 import { inferenceService } from "./inference_service.ts";
 import type { LoadedModel } from "./loaded_model.ts";
@@ -55,7 +63,13 @@ export async function runWorker({ config, workerName, logger }: WorkerOptions): 
     totals.get(record.model)?.dispatched(record);
     metrics.dispatched(record);
   });
-  const methods = inferenceService({
+  const health = new HealthStatus();
+  const announceHealth = () => {
+    const status = readiness().isReady ? "SERVING" : "NOT_SERVING";
+    for (const service of ["", GRPCInferenceService.typeName]) health.set(service, status);
+  };
+  announceHealth();
+  const inference = inferenceService({
     registry,
     scheduler,
     regions,
@@ -67,6 +81,11 @@ export async function runWorker({ config, workerName, logger }: WorkerOptions): 
     version: manifest.version,
     isReady: () => readiness().isReady,
   });
+  const methods: MethodTable = new Map([
+    ...inference,
+    ...healthMethods(health),
+    ...reflectionMethods({ files: [file_inference_grpc_service] }),
+  ]);
   const metrics = new WorkerMetrics({
     worker: workerName,
     gpu: config.runtime.backend === "cuda"
@@ -125,6 +144,7 @@ export async function runWorker({ config, workerName, logger }: WorkerOptions): 
   logger.info("device", { platform: backend.platform, kind: backend.deviceKind });
   const loading = loadBundles(pending, backend, loader).then(() => {
     const { ready, total } = registry.progress();
+    announceHealth();
     logger.info("ready", { ready, total });
   });
 
@@ -133,6 +153,7 @@ export async function runWorker({ config, workerName, logger }: WorkerOptions): 
   const graceMs = config.endpoints.shutdownGraceSeconds * 1000;
   logger.info("stopping", { signal, graceSeconds: config.endpoints.shutdownGraceSeconds });
   state.isStopping = true;
+  health.close();
   await server.shutdown(graceMs);
   await scheduler.shutdown(graceMs);
   await loading;
