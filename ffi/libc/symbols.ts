@@ -20,12 +20,33 @@ const SYMBOLS = {
   shm_unlink: { parameters: ["buffer"], result: "i32" },
 } as const;
 
-export type Libc = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+type Symbols = typeof SYMBOLS;
 
-let symbols: Libc | undefined;
+export type Libc = {
+  readonly [Name in keyof Symbols]: Deno.UnsafeFnPointer<Symbols[Name]>["call"];
+};
+
+let functions: Libc | undefined;
 
 /** The C library of this process. */
 export function libc(): Libc {
-  symbols ??= Deno.dlopen("libc.so.6", SYMBOLS).symbols;
-  return symbols;
+  functions ??= lookUp();
+  return functions;
+}
+
+/**
+ * Takes the addresses and closes Deno's handle again: the library itself stays, every process has it,
+ * and no test is told that it leaks a library because it was the first to need one.
+ */
+function lookUp(): Libc {
+  const names = Object.keys(SYMBOLS) as (keyof Symbols)[];
+  const statics = Object.fromEntries(names.map((name) => [name, { type: "pointer" } as const]));
+  const library = Deno.dlopen("libc.so.6", statics);
+  const entries = names.map((name) => {
+    const address = library.symbols[name] as Deno.PointerObject<Deno.ForeignFunction>;
+    const native = new Deno.UnsafeFnPointer(address, SYMBOLS[name] as Deno.ForeignFunction);
+    return [name, native.call.bind(native)];
+  });
+  library.close();
+  return Object.fromEntries(entries) as unknown as Libc;
 }

@@ -1,0 +1,10 @@
+/**
+ * The parts of the C library that Deno does not offer: memory mappings, POSIX shared memory, file locks
+ * and processor affinity. Everything returned is owned by the caller and disposed once. Linux, 64-bit.
+ */
+export { SystemCallError } from "../errors.ts";
+export * from "./affinity.ts";
+export { errnoName } from "./errno.ts";
+export * from "./flock.ts";
+export { Mapping } from "./mmap.ts";
+export * from "./shared_memory.ts";
