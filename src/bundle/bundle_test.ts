@@ -9,6 +9,7 @@ import {
   denseProgram,
   denseWeights,
   float32Bytes,
+  rawSafetensors,
   safetensors,
   temporaryDirectory,
   writeBundle,
@@ -177,4 +178,56 @@ Deno.test("loadBundle() throws a BundleError with its cause for a directory that
 Deno.test("the dense test bundle stores its kernel transposed", () => {
   const transposed = DENSE_KERNEL.map((_, at) => DENSE_KERNEL[(at % 3) * 4 + Math.floor(at / 3)]);
   assert.deepEqual(DENSE_KERNEL_STORED, transposed);
+});
+
+Deno.test("Weights.read() refuses a file that was changed in place", async () => {
+  await using root = await temporaryDirectory();
+  const directory = await writeBundle(root.path, "dense", denseBundle());
+  using bundle = await loadModel(directory);
+  const path = join(directory, "weights.safetensors");
+  const view = await bundle.weights.read(1);
+  assert.deepEqual(floats(view), DENSE_BIAS);
+  await Deno.truncate(path, 10);
+  await assert.rejects(bundle.weights.read(1), /weights.safetensors: it was changed in place/);
+  await assert.rejects(bundle.weights.read(0), /rename it onto the old one/);
+});
+
+Deno.test("Weights.read() keeps reading the old file when a new one is renamed onto it", async () => {
+  await using root = await temporaryDirectory();
+  const directory = await writeBundle(root.path, "dense", denseBundle());
+  using bundle = await loadModel(directory);
+  const path = join(directory, "weights.safetensors");
+  await Deno.writeTextFile(`${path}.new`, "something else");
+  await Deno.rename(`${path}.new`, path);
+  assert.deepEqual(floats(await bundle.weights.read(0)), DENSE_KERNEL);
+});
+
+Deno.test("views of weights become empty when the bundle is disposed", async () => {
+  await using root = await temporaryDirectory();
+  const bundle = await loadModel(await writeBundle(root.path, "dense", denseBundle()));
+  const view = await bundle.weights.read(1);
+  bundle[Symbol.dispose]();
+  assert.equal(view.length, 0);
+});
+
+Deno.test("loadBundle() maps a weights file of six gigabytes at once and reads any part", async () => {
+  await using root = await temporaryDirectory();
+  const directory = await writeBundle(root.path, "large", denseBundle());
+  const elements = 6 * 2 ** 30;
+  const header = JSON.stringify({
+    __metadata__: { argument_order: '["tail","body"]' },
+    body: { dtype: "U8", shape: [elements], data_offsets: [0, elements] },
+    tail: { dtype: "U8", shape: [3], data_offsets: [elements, elements + 3] },
+  });
+  // Nearly all of it is a hole, which takes no space.
+  using file = await Deno.open(join(directory, "weights.safetensors"), { write: true });
+  await file.write(rawSafetensors(header));
+  const dataStart = 8 + header.length;
+  await file.truncate(dataStart + elements + 3);
+  await file.seek(dataStart + elements, Deno.SeekMode.Start);
+  await file.write(Uint8Array.of(7, 8, 9));
+  using bundle = await loadModel(directory);
+  assert.equal(bundle.weights.byteLength, elements + 3);
+  assert.deepEqual([...await bundle.weights.read(0)], [7, 8, 9]);
+  assert.equal((await bundle.weights.read(1)).length, elements);
 });

@@ -3,14 +3,13 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { BundleError, messageOf } from "../errors.ts";
 import { MANIFEST_FILE } from "./bundle.ts";
+import { GOLDEN_FILE } from "./golden.ts";
 import { HOOK_FILE, JULIA_HOOK_FILE } from "./hooks.ts";
 import { MAX_BUNDLE_DEPTH, MAX_BUNDLE_ENTRIES } from "./limits.ts";
 import { isProgramName } from "./programs.ts";
 import { WEIGHTS_FILE } from "./weights.ts";
 
 /** Name of the file with example inputs and outputs; it is for checking and affects nothing. */
-export const GOLDEN_FILE = "golden.safetensors";
-
 /** A bundle directory at one moment. Both parts are opaque texts to compare. */
 export interface Fingerprint {
   /**

@@ -5,6 +5,7 @@
  */
 export * from "./bundle.ts";
 export * from "./fingerprint.ts";
+export * from "./golden.ts";
 export * from "./hooks.ts";
 export { formatVariant, resolveShape, selectVariant, type ShapeVariant } from "./input_shapes.ts";
 export { batchInputOf, type Manifest, parseManifest } from "./manifest.ts";

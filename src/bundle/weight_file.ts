@@ -1,17 +1,66 @@
-/** The file behind a bundle's weights. */
+/**
+ * The file behind a bundle's weights, mapped into memory: opening it reads nothing, and the pages of
+ * weights that the device already has can be dropped by the kernel.
+ *
+ * A mapping has one danger. When another process shortens the file, touching a page behind its new end
+ * raises SIGBUS, which ends the process: no handler can be installed from here, and there is no way to
+ * catch it. So every view is preceded by a look at the open file (`fstat`), and a file whose size or
+ * modification time is no longer the one it was opened with is refused. What remains is the time
+ * between that look and the last use of the view, some seconds for an upload of many gigabytes. It
+ * needs a file overwritten in place; replacing a file by renaming a new one onto it is always safe, as
+ * the mapping then keeps the old one.
+ */
+import { Mapping } from "../../ffi/libc/mod.ts";
 import type { ByteSource } from "./safetensors.ts";
 
-/** A weights file that stays open; views of it are valid until it is disposed. */
-export interface WeightFile extends ByteSource, Disposable {}
+/** A mapped file. Views of it are valid until it is disposed, and empty afterwards. */
+export class WeightFile implements ByteSource, Disposable {
+  readonly byteLength: number;
+  readonly #file: Deno.FsFile;
+  readonly #mapping: Mapping;
+  readonly #modifiedMs: number | undefined;
 
-/** Opens a file for reading. @throws {Error} of Deno when it cannot be read */
-export function openWeightFile(path: string): WeightFile {
-  // Before opening: opening a named pipe would wait for its other end.
-  if (!Deno.statSync(path).isFile) throw new Error("it is not a regular file");
-  const bytes = Deno.readFileSync(path);
-  return {
-    byteLength: bytes.length,
-    view: (offset, length) => bytes.subarray(offset, offset + length),
-    [Symbol.dispose]: () => {},
-  };
+  private constructor(file: Deno.FsFile, mapping: Mapping, info: Deno.FileInfo) {
+    this.#file = file;
+    this.#mapping = mapping;
+    this.byteLength = mapping.byteLength;
+    this.#modifiedMs = info.mtime?.getTime();
+  }
+
+  /** Maps a file. @throws {Error} of Deno or of the mapping when it cannot be opened */
+  static open(path: string): WeightFile {
+    // Before opening: opening a named pipe would wait for its other end.
+    if (!Deno.statSync(path).isFile) throw new Error("it is not a regular file");
+    using owned = new DisposableStack();
+    const file = owned.use(Deno.openSync(path));
+    const mapping = owned.use(Mapping.readOnly(path));
+    // The two were opened by name, one after the other: they must be one and the same file.
+    const [opened, named] = [file.statSync(), Deno.statSync(path)];
+    const isSame = opened.dev === named.dev && opened.ino === named.ino;
+    if (!isSame || opened.size !== mapping.byteLength) {
+      throw new Error("it was replaced or changed while it was opened");
+    }
+    owned.move();
+    return new WeightFile(file, mapping, opened);
+  }
+
+  /**
+   * The bytes `[offset, offset + length)`, in the mapping. Writing to them would end the process.
+   * @throws {Error} when the file was changed in place after it was opened
+   */
+  view(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    const { size, mtime } = this.#file.statSync();
+    if (size !== this.byteLength || mtime?.getTime() !== this.#modifiedMs) {
+      throw new Error(
+        "it was changed in place after it was loaded; write a new file and rename it onto the old one",
+      );
+    }
+    return this.#mapping.bytes(offset, length);
+  }
+
+  /** Unmaps and closes it; a second call does nothing. */
+  [Symbol.dispose](): void {
+    this.#mapping[Symbol.dispose]();
+    this.#file[Symbol.dispose]();
+  }
 }

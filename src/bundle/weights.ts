@@ -7,7 +7,7 @@ import { quote } from "./manifest_reader.ts";
 import { readSafetensors, type SafetensorsIndex, type StoredTensor } from "./safetensors.ts";
 import { parseStringArray } from "./safetensors_header.ts";
 import { reverseAxes } from "./transpose.ts";
-import { openWeightFile, type WeightFile } from "./weight_file.ts";
+import { WeightFile } from "./weight_file.ts";
 
 /** Name of the weights file in a bundle. */
 export const WEIGHTS_FILE = "weights.safetensors";
@@ -62,7 +62,7 @@ export class Weights implements Disposable {
   static open(bundle: string, path: string, axisOrder: AxisOrder): Weights {
     let file: WeightFile | undefined;
     try {
-      file = openWeightFile(path);
+      file = WeightFile.open(path);
       return new Weights(bundle, file, axisOrder);
     } catch (error) {
       file?.[Symbol.dispose]();
