@@ -86,3 +86,15 @@ Deno.test("serveHttp() closes although clients keep connections open, and closin
   await Promise.all([server.endpoint.close(), server.endpoint.close()]);
   connection.close();
 });
+
+Deno.test("serveHttp() closes at once although a client stopped reading", async () => {
+  // Far more than the sockets' buffers hold.
+  await using server = serve({ metrics: () => Promise.resolve("x".repeat(64_000_000)) });
+  const connection = await Deno.connect({ hostname: "127.0.0.1", port: server.endpoint.port });
+  await connection.write(new TextEncoder().encode("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"));
+  await connection.read(new Uint8Array(1024));
+  const startMs = performance.now();
+  await server.endpoint.close();
+  assert.ok(performance.now() - startMs < 5000);
+  connection.close();
+});

@@ -8,9 +8,9 @@ export const METRICS_CONTENT_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
 
 /**
  * Samples rendered before the event loop gets a turn, so that a scrape of a worker with many models
- * does not hold up requests.
+ * does not hold up requests: about 2 ms at the 4 to 8 µs that the formatter takes per line.
  */
-const SAMPLES_PER_TURN = 1000;
+const SAMPLES_PER_TURN = 400;
 
 /** Holds families and renders them in the order they were added. */
 export class MetricsRegistry {
@@ -50,19 +50,31 @@ export class MetricsRegistry {
 
   async #render(): Promise<string> {
     const parts: string[] = [];
-    let rendered = 0;
+    let room = SAMPLES_PER_TURN;
     for (const family of this.#families.values()) {
-      const samples = [...family.samples(this.#constant)];
-      if (samples.length === 0) continue;
-      this.#snapshot.set(family.name, samples);
-      parts.push(await this.#formatter.getSingleMetricAsString(family.name));
-      this.#snapshot.delete(family.name);
-      rendered += samples.length;
-      if (rendered >= SAMPLES_PER_TURN) {
-        rendered = 0;
+      let piece: Sample[] = [];
+      let pieces = 0;
+      const flush = async () => {
+        parts.push(await this.#format(family.name, piece, pieces++ === 0));
+        piece = [];
+      };
+      for (const sample of family.samples(this.#constant)) {
+        piece.push(sample);
+        if (--room > 0) continue;
+        await flush();
+        room = SAMPLES_PER_TURN;
         await new Promise((resolve) => setTimeout(resolve, 0));
       }
+      if (piece.length > 0) await flush();
     }
     return `${parts.join("\n")}\n`;
+  }
+
+  async #format(name: string, samples: readonly Sample[], withHeader: boolean): Promise<string> {
+    this.#snapshot.set(name, samples);
+    const text = await this.#formatter.getSingleMetricAsString(name);
+    this.#snapshot.delete(name);
+    // The header, `# HELP` and `# TYPE`, belongs to a family once, in however many pieces it comes.
+    return withHeader ? text : text.split("\n").slice(2).join("\n");
   }
 }

@@ -205,9 +205,12 @@ Deno.test("WorkerMetrics escapes what a model's name may hold", async () => {
 });
 
 Deno.test("WorkerMetrics declares each family once, with help and type before its samples", async () => {
-  const metrics = metricsOf({ models: [DIGITS] });
-  metrics.requestEnded("digits", "OK", 1);
+  // Enough models that families are rendered in several pieces.
+  const models = Array.from({ length: 150 }, (_, index) => ({ ...DIGITS, name: `m${index}` }));
+  const metrics = metricsOf({ models });
+  for (const { name } of models) metrics.requestEnded(name, "OK", 1);
   let family = "";
+  let samples = 0;
   const seen = new Set<string>();
   for (const line of (await metrics.text()).trimEnd().split("\n")) {
     const [, kind, name] = line.match(/^# (HELP|TYPE) (\w+) \S/) ?? [];
@@ -220,8 +223,10 @@ Deno.test("WorkerMetrics declares each family once, with help and type before it
     } else {
       assert.match(line, /^[a-z][a-z0-9_]*\{[^}]*\} -?[0-9][0-9.e+-]*$/);
       assert.equal(line.split("{")[0]!.replace(/_(bucket|sum|count)$/, ""), family);
+      samples++;
     }
   }
+  assert.ok(samples > 150 * (1 + 17 + 7), `${samples}`);
 });
 
 Deno.test("the process series agree with the operating system", async () => {
