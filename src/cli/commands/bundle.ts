@@ -1,0 +1,109 @@
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { loadBundle, MANIFEST_FILE, scanRepository } from "../../bundle/mod.ts";
+import { ConfigError, messageOf } from "../../errors.ts";
+import { Logger } from "../../log.ts";
+import { openBackend } from "../../runtime/mod.ts";
+import { type Command, type CommandOutput, EXIT } from "../command.ts";
+import { CONFIG_FLAGS, configFrom } from "../config_flags.ts";
+import type { ParsedFlags } from "../flags.ts";
+import { printBundle } from "./bundle_inspect.ts";
+import { validateBundle } from "./bundle_validate.ts";
+
+/** Describes or checks bundles without serving them. */
+export const command: Command = {
+  name: "bundle",
+  usage: "bundle inspect|validate PATH... [flags]",
+  summary: "Describes a bundle, or compiles it and compares its outputs with its golden tensors.",
+  details: [
+    "PATH is a bundle, or a folder of bundles.",
+    "inspect reads the files and needs no device: tensors, programs, weights, warnings.",
+    "validate also compiles every program with the configured PJRT plugin, checks what it really takes " +
+    "and gives, and runs it on the inputs in golden.safetensors. It exits with 1 when anything fails.",
+  ].join("\n\n"),
+  flags: CONFIG_FLAGS,
+  async run(flags, output) {
+    const [action, ...paths] = flags.positionals;
+    if (paths.length === 0 || (action !== "inspect" && action !== "validate")) {
+      throw new ConfigError("bundle takes an action and a path: bundle inspect|validate PATH");
+    }
+    const { directories, failures } = await findBundles(paths, output);
+    const failed = failures +
+      (action === "inspect"
+        ? await inspectAll(directories, output)
+        : await validateAll(directories, flags, output));
+    return failed === 0 ? EXIT.ok : EXIT.failure;
+  },
+};
+
+/** Bundle directories behind the given paths, and how many entries there are no bundles. */
+async function findBundles(
+  paths: readonly string[],
+  output: CommandOutput,
+): Promise<{ directories: string[]; failures: number }> {
+  const directories: string[] = [];
+  let failures = 0;
+  for (const path of paths) {
+    const isBundle = await stat(join(path, MANIFEST_FILE)).then(() => true, () => false);
+    if (isBundle) {
+      directories.push(await Deno.realPath(path));
+      continue;
+    }
+    const scan = await scanRepository([path]);
+    for (const { root, reason } of scan.rootFailures) {
+      throw new ConfigError(`Cannot read ${JSON.stringify(root)}: ${reason}`);
+    }
+    for (const { error } of scan.failures) output.complain(error.message);
+    failures += scan.failures.length;
+    if (scan.found.length + scan.failures.length === 0) {
+      throw new ConfigError(
+        `${JSON.stringify(path)} is no bundle and holds none: there is no ${MANIFEST_FILE}`,
+      );
+    }
+    directories.push(...scan.found.map(({ directory }) => directory));
+  }
+  return { directories, failures };
+}
+
+async function inspectAll(
+  directories: readonly string[],
+  output: CommandOutput,
+): Promise<number> {
+  let failed = 0;
+  for (const [position, directory] of directories.entries()) {
+    if (position > 0) output.print("");
+    try {
+      using bundle = await loadBundle(directory);
+      printBundle(bundle, output.print);
+    } catch (error) {
+      output.complain(messageOf(error));
+      failed++;
+    }
+  }
+  return failed;
+}
+
+async function validateAll(
+  directories: readonly string[],
+  flags: ParsedFlags,
+  output: CommandOutput,
+): Promise<number> {
+  const { config, warnings } = configFrom(flags);
+  for (const warning of warnings) output.complain(`warning: ${warning}`);
+  const logger = new Logger({ ...config.log, write: output.complain });
+  await using backend = await openBackend(config.runtime, logger);
+  output.print(`on ${backend.platform} (${backend.deviceKind})`);
+  let failed = 0;
+  for (const directory of directories) {
+    try {
+      using bundle = await loadBundle(directory);
+      if (!await validateBundle(bundle, backend, output.print)) failed++;
+    } catch (error) {
+      output.print(`FAIL  ${messageOf(error)}`);
+      failed++;
+    }
+  }
+  const total = directories.length;
+  output.print(`${total - failed} of ${total} bundles are valid`);
+  return failed;
+}
