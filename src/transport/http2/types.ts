@@ -3,8 +3,12 @@
  * not streams: nothing is allocated per frame on the hot path.
  */
 
-/** One header field; names are lower-case, pseudo-headers included, order kept. */
-export type HeaderField = readonly [name: string, value: string];
+/**
+ * One header field; names are lower-case, pseudo-headers included, order kept. Strings hold one byte per
+ * character (Latin-1; char codes over 255 are refused). `isSensitive`: never put into a compression
+ * table, on this hop or a later one.
+ */
+export type HeaderField = readonly [name: string, value: string, isSensitive?: boolean];
 export type HeaderList = readonly HeaderField[];
 
 /** Why a stream ended early. */
@@ -73,4 +77,6 @@ export interface ByteStream {
   read(into: Uint8Array): Promise<number | null>;
   write(data: Uint8Array): Promise<number>;
   close(): void;
+  /** Half-close after the last write; a stream without it is closed outright. */
+  closeWrite?(): Promise<void>;
 }
