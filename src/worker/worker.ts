@@ -23,6 +23,7 @@ import {
   serveGrpc,
 } from "../transport/mod.ts";
 import { Admission } from "./admission.ts";
+import { warnOfIneffectiveSettings } from "./ineffective_settings.ts";
 import { inferenceService } from "./inference_service.ts";
 import type { LoadedModel } from "./loaded_model.ts";
 import { announceBundles, loadBundles, type LoaderOptions } from "./loader.ts";
@@ -43,7 +44,9 @@ export interface WorkerOptions {
  * Serves until a stop signal, then drains; resolves with the exit code.
  * @throws {ConfigError} when a port, a certificate or the device cannot be had
  */
-export async function runWorker({ config, workerName, logger }: WorkerOptions): Promise<number> {
+export async function runWorker(options: WorkerOptions): Promise<number> {
+  const { config, workerName, logger } = options;
+  warnOfIneffectiveSettings(config, options.origins, logger);
   using stop = nextStopSignal();
   await using stack = new AsyncDisposableStack();
 
