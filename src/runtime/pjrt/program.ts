@@ -1,7 +1,7 @@
 /** A program loaded on the device. */
 
 import { type Address, copyBytes } from "../../../ffi/mod.ts";
-import { formatSpec, sameShape, type TensorSpec } from "../../tensor/mod.ts";
+import { checkArguments, checkHostTensors } from "../arguments.ts";
 import type {
   DeviceBuffer,
   HostTensor,
@@ -15,7 +15,6 @@ import type { PjrtClient } from "./client.ts";
 import { Dispatcher } from "./dispatch.ts";
 import type { Handle } from "./handle.ts";
 import { readProgramMemory, readSignature } from "./signature.ts";
-import { checkByteLength } from "./transfer.ts";
 
 /** Owns one `PJRT_LoadedExecutable` and the `PJRT_Executable` it shows. */
 export class PjrtProgram implements Program {
@@ -89,8 +88,10 @@ export class PjrtProgram implements Program {
 
   execute(args: readonly DeviceBuffer[]): Promise<DeviceBuffer[]> {
     return this.client.track(async () => {
-      checkCount(this.signature, args.length);
-      const buffers = args.map((argument, index) => this.#checkBuffer(argument, index));
+      checkArguments(this.signature, args);
+      const buffers = args.map((argument, index) =>
+        ownBuffer(this.client, argument, `parameter ${index}`)
+      );
       const results = await this.#dispatcher.execute(buffers);
       return this.signature.results.map((spec, index) =>
         new PjrtBuffer(this.client, spec, results[index]!)
@@ -105,29 +106,13 @@ export class PjrtProgram implements Program {
     targets: readonly Uint8Array[] | undefined,
   ): Promise<RunResult> {
     return this.client.track(() => {
-      const { parameters, results } = this.signature;
-      checkCount(this.signature, inputs.length + constants.length);
-      inputs.forEach((input, index) => {
-        checkArgument(parameters[index]!, input, `parameter ${index}`);
-        checkByteLength(input, input.data, `parameter ${index}`);
-      });
+      checkArguments(this.signature, [...inputs, ...constants]);
+      checkHostTensors(this.signature, inputs, targets);
       const buffers = constants.map((constant, index) =>
-        this.#checkBuffer(constant, inputs.length + index)
-      );
-      if (targets !== undefined && targets.length !== results.length) {
-        throw new TypeError(`the program gives ${results.length} results, not ${targets.length}`);
-      }
-      targets?.forEach((target, index) =>
-        checkByteLength(results[index]!, target, `result ${index}`)
+        ownBuffer(this.client, constant, `parameter ${inputs.length + index}`)
       );
       return this.#dispatcher.run(inputs, buffers, targets);
     });
-  }
-
-  #checkBuffer(buffer: DeviceBuffer, index: number): PjrtBuffer {
-    const what = `parameter ${index}`;
-    checkArgument(this.signature.parameters[index]!, buffer, what);
-    return ownBuffer(this.client, buffer, what);
   }
 
   [Symbol.dispose](): void {
@@ -137,19 +122,3 @@ export class PjrtProgram implements Program {
 }
 
 const DELETER = { parameters: ["pointer"], result: "void" } as const;
-
-/** @throws {TypeError} unless there are as many arguments as parameters */
-export function checkCount(signature: ProgramSignature, count: number): void {
-  const expected = signature.parameters.length;
-  if (count !== expected) {
-    throw new TypeError(`the program takes ${expected} arguments, got ${count}`);
-  }
-}
-
-/** @throws {TypeError} unless an argument has its parameter's type and shape */
-export function checkArgument(parameter: TensorSpec, argument: TensorSpec, what: string): void {
-  if (parameter.datatype === argument.datatype && sameShape(parameter.shape, argument.shape)) {
-    return;
-  }
-  throw new TypeError(`${what} is ${formatSpec(parameter)}, got ${formatSpec(argument)}`);
-}

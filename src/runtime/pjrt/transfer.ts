@@ -11,19 +11,10 @@ import {
   PJRT_HostBufferSemantics,
   Struct,
 } from "../../../ffi/mod.ts";
-import { byteLengthOf, datatypeInfo, formatSpec, type TensorSpec } from "../../tensor/mod.ts";
+import { datatypeInfo, type TensorSpec } from "../../tensor/mod.ts";
+import { checkByteLength } from "../arguments.ts";
 import { PjrtBuffer } from "./buffer.ts";
 import type { PjrtClient } from "./client.ts";
-
-/** @throws {TypeError} when `data` is not exactly the bytes of `spec` */
-export function checkByteLength(spec: TensorSpec, data: Uint8Array, what: string): void {
-  const expected = byteLengthOf(spec);
-  if (data.byteLength !== expected) {
-    throw new TypeError(
-      `${what} ${formatSpec(spec)} takes ${expected} bytes, got ${data.byteLength}`,
-    );
-  }
-}
 
 /** The arguments of an upload, but for `data`. */
 export function uploadArgs(
