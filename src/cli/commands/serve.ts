@@ -5,6 +5,7 @@ import {
   type ServerConfig,
   validateServerConfig,
 } from "../../config/mod.ts";
+import { ConfigError } from "../../errors.ts";
 import { Logger } from "../../log.ts";
 import type { Command } from "../command.ts";
 import { CONFIG_FLAGS, configFrom } from "../config_flags.ts";
@@ -18,6 +19,10 @@ export const command: Command = {
   details: "A flag beats its variable, which beats the node file.",
   flags: CONFIG_FLAGS,
   async run(flags) {
+    const [extra] = flags.positionals;
+    if (extra !== undefined) {
+      throw new ConfigError(`serve takes no arguments, got ${JSON.stringify(extra)}`);
+    }
     const loaded = configFrom(flags);
     const { origins, workerName } = loaded;
     const logger = new Logger(loaded.config.log).with({ worker: workerName });
