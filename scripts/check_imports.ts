@@ -110,6 +110,9 @@ function partOf(path: string): string | undefined {
   }
 }
 
+/** A file that `deno info` cannot make sense of. */
+class UnreadableError extends Error {}
+
 /** Every import between two files of the repository, from `deno info`. */
 async function importsOf(root: string, files: readonly string[]): Promise<Edge[]> {
   // One entry that imports everything: `deno info` takes a single one.
@@ -122,16 +125,18 @@ async function importsOf(root: string, files: readonly string[]): Promise<Edge[]
     const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: ["info", "--json", "--config", `${root}deno.json`, entry],
     }).output();
-    if (!success) throw new Error(new TextDecoder().decode(stderr));
+    if (!success) throw new UnreadableError(new TextDecoder().decode(stderr));
     const graph = JSON.parse(new TextDecoder().decode(stdout)) as ModuleGraph;
     const edges: Edge[] = [];
     for (const { specifier, error, dependencies = [] } of graph.modules) {
-      if (error !== undefined) throw new Error(`${specifier}: ${error}`);
+      if (error !== undefined) throw new UnreadableError(`${specifier}: ${error}`);
       const from = relative(root, specifier);
       if (from === undefined) continue;
       for (const { code, type } of dependencies) {
         for (const resolved of [code, type]) {
-          if (resolved?.error !== undefined) throw new Error(`${from}: ${resolved.error}`);
+          if (resolved?.error !== undefined) {
+            throw new UnreadableError(`${from}: ${resolved.error}`);
+          }
           const to = relative(root, resolved?.specifier);
           if (to !== undefined) edges.push({ from, to });
         }
@@ -169,6 +174,16 @@ function* sourceFiles(root: string, folder: string): Generator<string> {
 }
 
 async function main(): Promise<number> {
+  try {
+    return await check();
+  } catch (error) {
+    if (!(error instanceof UnreadableError)) throw error;
+    console.error(error.message);
+    return 1;
+  }
+}
+
+async function check(): Promise<number> {
   const root = decodeURIComponent(new URL("..", import.meta.url).pathname);
   const files = ["main.ts", ...sourceFiles(root, "src"), ...sourceFiles(root, "ffi")];
   const unknown = files.filter((file) => !(partOf(file)! in MAY_IMPORT));
