@@ -13,6 +13,12 @@ export interface Work {
   readonly deadlineMs: number | undefined;
   /** Whether the caller has gone, so that the work may be dropped. */
   readonly isAborted: () => boolean;
+  /**
+   * A stage of a meta model that has already spent time on earlier stages: it goes before the discipline
+   * and before whatever else waits for the model, and no limit refuses it. How many there can be is
+   * bounded by the meta gate.
+   */
+  readonly isCommitted?: boolean;
 }
 
 /** Work that waits, with its reply slot. */
@@ -34,7 +40,10 @@ export interface ModelCounters {
   readonly sizes: Map<number, number>;
 }
 
-/** First in, first out; taking from the front is O(1) amortized. */
+/**
+ * Committed work first, then the rest, each in order of arrival; taking from the front is O(1)
+ * amortized.
+ */
 export class ModelQueue {
   readonly name: string;
   readonly maxDepth: number;
@@ -50,6 +59,8 @@ export class ModelQueue {
   readonly costs = new Map<string, Map<number, number>>();
   #items: QueuedWork[] = [];
   #head = 0;
+  /** Committed work at the front of the items. */
+  #committed = 0;
   #recentCompute = 0;
   #recentAtMs = 0;
 
@@ -67,6 +78,11 @@ export class ModelQueue {
     return this.#items[this.#head];
   }
 
+  /** Whether the front request is committed. */
+  get hasCommitted(): boolean {
+    return this.#committed > 0;
+  }
+
   /** Everything queued, oldest first. */
   *[Symbol.iterator](): Iterator<QueuedWork> {
     for (let at = this.#head; at < this.#items.length; at++) yield this.#items[at]!;
@@ -74,6 +90,10 @@ export class ModelQueue {
 
   /** @throws {ResourceExhaustedError} when the queue is full */
   push(work: QueuedWork): void {
+    if (work.isCommitted) {
+      this.#items.splice(this.#head + this.#committed++, 0, work);
+      return;
+    }
     if (this.depth >= this.maxDepth) {
       throw new ResourceExhaustedError(
         `The queue of model ${
@@ -88,6 +108,7 @@ export class ModelQueue {
   take(count: number): QueuedWork[] {
     const taken = this.#items.slice(this.#head, this.#head + count);
     this.#head += count;
+    this.#committed = Math.max(0, this.#committed - count);
     if (this.#head > 64 && this.#head * 2 > this.#items.length) {
       this.#items = this.#items.slice(this.#head);
       this.#head = 0;
@@ -103,6 +124,7 @@ export class ModelQueue {
     if (dropped.length > 0) {
       this.#items = kept;
       this.#head = 0;
+      this.#committed = kept.filter((work) => work.isCommitted).length;
     }
     return dropped;
   }

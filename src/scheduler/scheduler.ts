@@ -8,7 +8,12 @@ import { DeadlineExceededError, NotFoundError, UnavailableError } from "../error
 import type { NamedTensor } from "../tensor/mod.ts";
 import { concatRows, sliceRows } from "./batch_assembly.ts";
 import { type BatchPlan, planBatch } from "./batch_plan.ts";
-import type { Candidate, Discipline, DisciplineParameters } from "./disciplines/mod.ts";
+import {
+  type Candidate,
+  type Discipline,
+  type DisciplineParameters,
+  DISCIPLINES,
+} from "./disciplines/mod.ts";
 import { ModelQueue, type QueuedWork, type Work } from "./queue.ts";
 
 /** Cost of a dispatch before any was measured, in seconds. */
@@ -130,6 +135,7 @@ export class Scheduler {
         variantKey: work.variantKey,
         deadlineMs: work.deadlineMs,
         isAborted: work.isAborted,
+        isCommitted: work.isCommitted,
         order: this.#order++,
         enqueuedMs: this.#now(),
         resolve,
@@ -190,6 +196,7 @@ export class Scheduler {
     let weight = 0;
     let recentCompute = 0;
     for (const { model, queue } of this.#models.values()) {
+      // Idle models count in the sums that a fair share is taken of.
       const recent = queue.recentCompute(nowMs, this.#options.halfLifeSeconds);
       weight += queue.weight;
       recentCompute += recent;
@@ -210,8 +217,11 @@ export class Scheduler {
       });
     }
     if (candidates.length === 0) return undefined;
-    const chosen = candidates.length === 1 ? candidates[0]! : this.#options.discipline(
-      candidates,
+    const committed = candidates.filter(({ name }) => plans.get(name)!.queue.hasCommitted);
+    const eligible = committed.length > 0 ? committed : candidates;
+    const discipline = committed.length > 0 ? DISCIPLINES.fifo : this.#options.discipline;
+    const chosen = eligible.length === 1 ? eligible[0]! : discipline(
+      eligible,
       { weight, recentCompute },
       this.#options.parameters,
     );
@@ -244,7 +254,7 @@ export class Scheduler {
     const isDead = (work: QueuedWork) => {
       if (work.isAborted()) return true;
       if (work.deadlineMs === undefined) return false;
-      const margin = this.#options.shedsByCost
+      const margin = this.#options.shedsByCost && !work.isCommitted
         ? 1000 * (minimumCost(queue, work.variantKey) ?? DEFAULT_COST_SECONDS)
         : 0;
       return nowMs + margin >= work.deadlineMs;

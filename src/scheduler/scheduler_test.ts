@@ -225,3 +225,33 @@ Deno.test("shutdown() fails what is still queued when its grace is over", async 
   await Promise.all([running, stopped, settle()]);
   assert.equal(device.started.length, 1);
 });
+
+Deno.test("committed work goes before the discipline, in its own order, and past the queue limit", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  for (const name of ["a", "b"]) {
+    subject.admit(device.model(name, { sizes: () => [1], isCoalescable: false }));
+  }
+  device.isOpen = false;
+  const all = [subject.submit("a", work([1]))];
+  for (const value of [2, 3, 4, 5]) all.push(subject.submit("a", work([value])));
+  for (const value of [10, 11]) all.push(subject.submit("a", work([value], { isCommitted: true })));
+  all.push(subject.submit("b", work([12], { isCommitted: true })));
+  device.isOpen = true;
+  device.release();
+  await Promise.all(all);
+  assert.deepEqual(device.started.map(({ values }) => values[0]), [1, 10, 11, 12, 2, 3, 4, 5]);
+});
+
+Deno.test("edf gives committed work its plain deadline, without the margin of its cost", async () => {
+  const device = new Device();
+  const subject = scheduler(device, { discipline: edf, shedsByCost: true });
+  subject.admit(device.model("m"));
+  subject.seedCost("m", "", 1, 0.05);
+  const soon = { deadlineMs: 40 };
+  assert.equal(await statusOf(subject.submit("m", work([1], soon))), "DEADLINE_EXCEEDED");
+  assert.equal(
+    await statusOf(subject.submit("m", work([1], { ...soon, isCommitted: true }))),
+    "OK",
+  );
+});
