@@ -1,7 +1,8 @@
 /** The two ends of a connection over any byte stream. */
 
 import type { ByteStream, Http2Connection } from "./types.ts";
-import { Connection, type OnStream } from "./connection.ts";
+import { Connection } from "./connection.ts";
+import type { OnStream } from "./frame_handler.ts";
 import { type Http2Options, resolveOptions } from "./options.ts";
 
 /**

@@ -59,16 +59,16 @@ export class FrameReader {
   #paddingLeft = 0;
   /** Left of a payload nobody wants. */
   #skipLeft = 0;
+  #isStopped = false;
 
   constructor(sink: FrameSink, options: FrameReaderOptions) {
     this.#sink = sink;
     this.#options = options;
   }
 
-  /** Largest number of unparsed bytes `parse` may leave behind. */
-  get maxPendingBytes(): number {
-    const { maxHeaderFrameBytes, maxSettings } = this.#options;
-    return FRAME_HEADER_BYTES + Math.max(maxHeaderFrameBytes, maxSettings * SETTING_BYTES, 64);
+  /** Ends the parsing under way, if any, and all later ones. */
+  stop(): void {
+    this.#isStopped = true;
   }
 
   /**
@@ -78,7 +78,7 @@ export class FrameReader {
   parse(bytes: Uint8Array, start: number, end: number, budget: number): number {
     let at = start;
     this.isBudgetSpent = false;
-    for (;;) {
+    while (!this.#isStopped) {
       if (this.#isInData) {
         at = this.#passData(bytes, at, end);
         if (this.#isInData) return at;
@@ -98,6 +98,7 @@ export class FrameReader {
       if (next < 0) return at;
       at = next;
     }
+    return end;
   }
 
   /** Returns the end of what was consumed, or -1 when more bytes are needed. */

@@ -18,11 +18,10 @@ export class InputBuffer {
   isKept = false;
   #size = FIRST_BYTES;
 
-  /** Where the next read goes; at least `least` bytes fit in front of a full buffer's end. */
-  room(least: number): Uint8Array {
+  /** Where the next read goes. */
+  room(): Uint8Array {
     if (this.start === this.end && !this.isKept) this.start = this.end = 0;
-    const needed = Math.max(LEAST_ROOM_BYTES, least - (this.end - this.start));
-    if (this.bytes.length - this.end < needed) this.#move(needed);
+    if (this.bytes.length - this.end < LEAST_ROOM_BYTES) this.#move();
     return this.bytes.subarray(this.end);
   }
 
@@ -32,9 +31,10 @@ export class InputBuffer {
     if (this.end === this.bytes.length && this.#size < LARGEST_BYTES) this.#size *= 2;
   }
 
-  #move(needed: number): void {
+  #move(): void {
     const pending = this.end - this.start;
-    const size = Math.max(this.#size, pending + needed);
+    // A frame that has to be whole may be larger than the usual buffer; the reader bounds it.
+    const size = Math.max(this.#size, 2 * pending + LEAST_ROOM_BYTES);
     if (this.isKept || this.bytes.length < size) {
       const next = new Uint8Array(size);
       next.set(this.bytes.subarray(this.start, this.end));

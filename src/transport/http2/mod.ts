@@ -17,7 +17,7 @@ export type {
 } from "./types.ts";
 export { acceptHttp2, connectHttp2 } from "./accept.ts";
 export { dialHttp2, type DialOptions, type DialTarget } from "./client.ts";
-export type { OnStream } from "./connection.ts";
+export type { OnStream } from "./frame_handler.ts";
 export { ErrorCode, errorCodeName } from "./error_codes.ts";
 export { DEFAULT_LIMITS, type Http2Limits, type RateLimitOptions } from "./limits.ts";
 export { type Clock, type Http2Options, systemClock } from "./options.ts";

@@ -3,7 +3,7 @@
 import type { ByteStream, Http2Connection } from "./types.ts";
 import { messageOf } from "../../errors.ts";
 import { acceptHttp2 } from "./accept.ts";
-import type { OnStream } from "./connection.ts";
+import type { OnStream } from "./frame_handler.ts";
 import type { Http2Options } from "./options.ts";
 
 /** Where to listen. */

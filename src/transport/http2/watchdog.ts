@@ -8,22 +8,21 @@ import { ErrorCode } from "./error_codes.ts";
 import type { HeaderAssembler } from "./header_assembler.ts";
 import type { ResolvedOptions } from "./options.ts";
 import type { Sender } from "./sender.ts";
-import type { StreamState } from "./stream.ts";
+import type { StreamTable } from "./stream_table.ts";
 
 /** What the watchdog sees of its connection, and what it may do to it. */
 export interface WatchedConnection {
   readonly options: ResolvedOptions;
   readonly sender: Sender;
-  readonly assembler: HeaderAssembler;
-  readonly streams: ReadonlyMap<number, StreamState>;
+  readonly handler: { readonly assembler: HeaderAssembler };
+  readonly streams: StreamTable;
   readonly hasPeerSettings: boolean;
   readonly isSettingsAcked: boolean;
   readonly lastReadMs: number;
   fail(code: number, message: string): void;
-  failStream(stream: StreamState, code: number, message: string): void;
   finishDrain(): void;
   drain(): Promise<void>;
-  abandon(): void;
+  abandon(message: string): void;
 }
 
 /** How long the peer may take to acknowledge the first step of a drain. */
@@ -71,7 +70,7 @@ export class Watchdog {
 
   #tick(nowMs: number): void {
     if (this.#closingMs >= 0) {
-      if (nowMs - this.#closingMs >= CLOSE_MS) this.#connection.abandon();
+      if (nowMs - this.#closingMs >= CLOSE_MS) this.#connection.abandon("closing took too long");
       return;
     }
     this.#checkHandshake(nowMs);
@@ -94,7 +93,7 @@ export class Watchdog {
     } else if (!connection.isSettingsAcked && nowMs - this.#openedMs >= settingsTimeoutMs) {
       connection.fail(ErrorCode.SETTINGS_TIMEOUT, "SETTINGS were not acknowledged in time");
     }
-    const { assembler } = connection;
+    const { assembler } = connection.handler;
     if (assembler.streamId !== 0 && nowMs - assembler.startedMs >= headerTimeoutMs) {
       connection.fail(ErrorCode.ENHANCE_YOUR_CALM, "a header block did not arrive in time");
     }
@@ -110,7 +109,7 @@ export class Watchdog {
     } else if (
       options.limits.sendTimeoutMs > 0 && nowMs - this.#writtenMs >= options.limits.sendTimeoutMs
     ) {
-      this.#connection.abandon();
+      this.#connection.abandon("the peer does not read");
     }
   }
 
@@ -118,13 +117,13 @@ export class Watchdog {
   #checkStreams(nowMs: number): void {
     const { sendTimeoutMs, minSendBytes } = this.#connection.options.limits;
     if (sendTimeoutMs <= 0 || this.#connection.sender.queuedBytes === 0) return;
-    for (const stream of this.#connection.streams.values()) {
+    for (const stream of this.#connection.streams.active.values()) {
       if (stream.queue.bytes === 0) continue;
       if (stream.markedMs < 0 || stream.sentBytes - stream.markedBytes >= minSendBytes) {
         stream.markedMs = nowMs;
         stream.markedBytes = stream.sentBytes;
       } else if (nowMs - stream.markedMs >= sendTimeoutMs) {
-        this.#connection.failStream(stream, ErrorCode.CANCEL, "the peer does not take the data");
+        this.#connection.streams.fail(stream, ErrorCode.CANCEL, "the peer does not take the data");
       }
     }
   }
@@ -135,7 +134,9 @@ export class Watchdog {
     const { lastReadMs, sender } = this.#connection;
     if (this.#pingedMs >= 0 && lastReadMs > this.#pingedMs) this.#pingedMs = -1;
     if (this.#pingedMs >= 0) {
-      if (nowMs - this.#pingedMs >= keepaliveTimeoutMs) this.#connection.abandon();
+      if (nowMs - this.#pingedMs >= keepaliveTimeoutMs) {
+        this.#connection.abandon("the peer does not answer");
+      }
     } else if (nowMs - lastReadMs >= keepaliveIntervalMs) {
       this.#pingedMs = nowMs;
       sender.ping(KEEPALIVE_PING, 0, false);
@@ -144,7 +145,7 @@ export class Watchdog {
 
   #checkIdle(nowMs: number): void {
     const { idleTimeoutMs } = this.#connection.options;
-    if (idleTimeoutMs <= 0 || this.#connection.streams.size > 0) return;
+    if (idleTimeoutMs <= 0 || this.#connection.streams.active.size > 0) return;
     if (nowMs - this.#idleSinceMs >= idleTimeoutMs) void this.#connection.drain();
   }
 }
