@@ -31,8 +31,8 @@ const EMPTY = new Uint8Array(new ArrayBuffer(8));
  * zero-element tensors never pass a null pointer.
  */
 export function addressOf(view: ArrayBufferView): bigint {
-  // V8 keeps typed arrays of up to 64 bytes inside its moving heap until `buffer` is first read; that
-  // read moves the bytes out for good, so the address below cannot go stale at the next collection.
+  // V8 keeps typed arrays of up to 64 bytes inside its moving heap until their `buffer` is first read,
+  // which moves the bytes out for good. Deno 2.8.3 does the same in `of`, but does not promise it.
   if (view.byteLength === 0 || view.buffer.byteLength === 0) return addressOf(EMPTY);
   return Deno.UnsafePointer.value(Deno.UnsafePointer.of(view as Uint8Array<ArrayBuffer>));
 }

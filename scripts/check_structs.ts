@@ -15,9 +15,6 @@ import {
   PJRT_Api,
   PJRT_API_MAJOR,
   PJRT_Api_Version,
-  PJRT_Buffer_MemoryLayout,
-  PJRT_Buffer_MemoryLayout_Tiled,
-  PJRT_Buffer_MemoryLayout_Type,
   PJRT_Buffer_Type,
   PJRT_ERROR_CODES,
   PJRT_ExecuteOptions,
@@ -39,24 +36,18 @@ const LAYOUTS: readonly AnyLayout[] = [
   PJRT_Api_Version,
   PJRT_NamedValue,
   PJRT_Program,
-  PJRT_Buffer_MemoryLayout_Tiled,
-  PJRT_Buffer_MemoryLayout,
   PJRT_ExecuteOptions,
   ...Object.values(ARGS),
 ];
 
 /** Our names for the anonymous unions of the header, by struct. */
-const UNION_NAMES: Readonly<Record<string, string>> = {
-  PJRT_NamedValue: "value",
-  PJRT_Buffer_MemoryLayout: "layout",
-};
+const UNION_NAMES: Readonly<Record<string, string>> = { PJRT_NamedValue: "value" };
 
 /** Each enum of ours, with what the header puts before the names of its members. */
 const ENUMS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   PJRT_NamedValue_: PJRT_NamedValue_Type,
   PJRT_Buffer_Type_: PJRT_Buffer_Type,
   PJRT_HostBufferSemantics_: PJRT_HostBufferSemantics,
-  PJRT_Buffer_MemoryLayout_Type_: PJRT_Buffer_MemoryLayout_Type,
   PJRT_Error_Code_: Object.fromEntries(PJRT_ERROR_CODES.map((name, code) => [name, code])),
 };
 

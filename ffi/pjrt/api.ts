@@ -38,6 +38,11 @@ export class PjrtApi {
     this.minorVersion = this.#table.getInt32(version + PJRT_Api_Version.offsets.minor_version);
   }
 
+  /** For example `0.81`. */
+  get version(): string {
+    return `${this.majorVersion}.${this.minorVersion}`;
+  }
+
   /** Whether the plugin offers a function. */
   has(name: Callable): boolean {
     const offset = PJRT_Api.offsets[name];
@@ -78,7 +83,7 @@ export class PjrtApi {
       throw new PjrtError(
         name,
         PJRT_UNIMPLEMENTED,
-        `the plugin (C API ${this.majorVersion}.${this.minorVersion}) does not have ${name}`,
+        `the plugin (C API ${this.version}) does not have ${name}`,
       );
     }
     const address = this.#table.getBigUint64(PJRT_Api.offsets[name]);

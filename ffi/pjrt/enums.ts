@@ -54,9 +54,3 @@ export const PJRT_HostBufferSemantics = {
   /** For the life of the buffer, which may alias and write it. */
   kMutableZeroCopy: 3,
 } as const;
-
-/** `PJRT_Buffer_MemoryLayout_Type`. */
-export const PJRT_Buffer_MemoryLayout_Type = {
-  Tiled: 0,
-  Strides: 1,
-} as const;

@@ -1,6 +1,6 @@
 /** Opens PJRT plugins: shared libraries that export `GetPjrtApi`. */
 
-import { PluginError } from "../errors.ts";
+import { PluginError, REMEDY } from "../errors.ts";
 import { openPinnedLibrary } from "../libc/dynamic_library.ts";
 import { brandAddress, copyBytes, copyString, copyWords, memoryAt } from "../pointer.ts";
 import { Struct } from "../struct_layout.ts";
@@ -93,35 +93,39 @@ function load(path: string, canonical: string): PjrtPlugin {
   ).call();
   if (table === null) throw new PluginError(path, "its GetPjrtApi returned no function table");
   const api = new PjrtApi(brandAddress(Deno.UnsafePointer.value(table)));
-  const apiVersion = `${api.majorVersion}.${api.minorVersion}`;
-  if (api.majorVersion !== PJRT_API_MAJOR) {
-    throw new PluginError(
-      path,
-      `it speaks PJRT C API ${apiVersion}, this server speaks ${PJRT_API_MAJOR}.x`,
-    );
-  }
+  const warning = checkVersion(path, api);
   api.call("PJRT_Plugin_Initialize", api.args("PJRT_Plugin_Initialize"));
   return {
     path: canonical,
     api,
-    apiVersion,
+    apiVersion: api.version,
     attributes: readAttributes(api),
-    warning: versionWarning(path, api.minorVersion, apiVersion),
+    warning,
   };
 }
 
-/** The line for a minor version outside the tested range; `undefined` inside it. */
-export function versionWarning(
-  path: string,
-  minor: number,
-  apiVersion: string,
-): string | undefined {
-  if (minor >= TESTED_MINOR.min && minor <= TESTED_MINOR.max) return undefined;
-  const range = TESTED_MINOR.min === TESTED_MINOR.max
-    ? `${PJRT_API_MAJOR}.${TESTED_MINOR.min}`
-    : `${PJRT_API_MAJOR}.${TESTED_MINOR.min} to ${PJRT_API_MAJOR}.${TESTED_MINOR.max}`;
-  return `PJRT plugin ${JSON.stringify(path)} speaks C API ${apiVersion}, ` +
-    `this server is tested with ${range}; if models fail to load, use the plugin of scripts/setup`;
+/**
+ * Checks what the plugin was built against. Another minor version is compatible by PJRT's own rules, but
+ * untested: returns a line that says so.
+ * @throws {PluginError} for another major version
+ */
+export function checkVersion(path: string, api: PjrtApi): string | undefined {
+  if (api.majorVersion !== PJRT_API_MAJOR) {
+    throw new PluginError(
+      path,
+      `it speaks PJRT C API ${api.version}, this server speaks ${PJRT_API_MAJOR}.x`,
+    );
+  }
+  if (api.minorVersion >= TESTED_MINOR.min && api.minorVersion <= TESTED_MINOR.max) {
+    return undefined;
+  }
+  const tested = [...new Set(Object.values(TESTED_MINOR))].map((minor) =>
+    `${PJRT_API_MAJOR}.${minor}`
+  );
+  return `PJRT plugin ${
+    JSON.stringify(path)
+  } speaks C API ${api.version}, this server is tested with ` +
+    `${tested.join(" to ")}; if models fail to load, ${REMEDY}`;
 }
 
 function readAttributes(api: PjrtApi): ReadonlyMap<string, AttributeValue> {

@@ -71,23 +71,6 @@ export const PJRT_Program = defineStruct("PJRT_Program", {
   format_size: size,
 });
 
-/** A layout by dimension order, major to minor, with optional tiles. */
-export const PJRT_Buffer_MemoryLayout_Tiled = defineStruct("PJRT_Buffer_MemoryLayout_Tiled", {
-  ...header,
-  minor_to_major: memory,
-  minor_to_major_size: size,
-  tile_dims: memory,
-  tile_dim_sizes: memory,
-  num_tiles: size,
-});
-
-/** Either form of layout; `layout` holds a `PJRT_Buffer_MemoryLayout_Tiled` when `type` is Tiled. */
-export const PJRT_Buffer_MemoryLayout = defineStruct("PJRT_Buffer_MemoryLayout", {
-  ...header,
-  layout: opaque("union", PJRT_Buffer_MemoryLayout_Tiled.size),
-  type: int32,
-});
-
 export const PJRT_ExecuteOptions = defineStruct("PJRT_ExecuteOptions", {
   ...header,
   send_callbacks: memory,
@@ -175,10 +158,6 @@ export const ARGS = {
     device,
     device_description: description,
   }),
-  PJRT_Device_LocalHardwareId: args("PJRT_Device_LocalHardwareId", {
-    device,
-    local_hardware_id: int32,
-  }),
   PJRT_Device_MemoryStats: args("PJRT_Device_MemoryStats", {
     device,
     bytes_in_use: int64,
@@ -212,11 +191,6 @@ export const ARGS = {
     device_kind: memory,
     device_kind_size: size,
   }),
-  PJRT_DeviceDescription_ToString: args("PJRT_DeviceDescription_ToString", {
-    device_description: description,
-    to_string: memory,
-    to_string_size: size,
-  }),
 
   PJRT_Executable_Destroy: args("PJRT_Executable_Destroy", { executable }),
   PJRT_LoadedExecutable_Destroy: args("PJRT_LoadedExecutable_Destroy", { executable: loaded }),
@@ -233,10 +207,6 @@ export const ARGS = {
     output_lists: memory,
     device_complete_events: memory,
     execute_device: device,
-  }),
-  PJRT_Executable_NumOutputs: args("PJRT_Executable_NumOutputs", {
-    executable,
-    num_outputs: size,
   }),
   PJRT_Executable_OptimizedProgram: args("PJRT_Executable_OptimizedProgram", {
     executable,

@@ -64,7 +64,23 @@ export async function openPjrtBackend(options: PjrtBackendOptions): Promise<Back
     options.deviceOrdinal ?? 0,
     options.platform === "cuda" ? cudaOptions(options) : {},
   );
-  return new PjrtBackend(client, options.platform, await fingerprintOf(client));
+  try {
+    checkPlatform(options, client);
+    return new PjrtBackend(client, options.platform, await fingerprintOf(client));
+  } catch (error) {
+    await client.close();
+    throw error;
+  }
+}
+
+/** @throws {ConfigError} when the plugin is one for another kind of device */
+function checkPlatform({ platform, pluginPath }: PjrtBackendOptions, client: PjrtClient): void {
+  if ((platform === "cpu") === (client.platformName === "cpu")) return;
+  throw new ConfigError(
+    `PJRT plugin ${JSON.stringify(pluginPath)} is for ${client.platformName}, ` +
+      `the backend is ${platform}; name a ${platform} plugin with --pjrt-plugin or ` +
+      `REACTANT_PJRT_PLUGIN, or choose the backend with --backend`,
+  );
 }
 
 function cudaOptions(options: PjrtBackendOptions): Record<string, CreateOption> {

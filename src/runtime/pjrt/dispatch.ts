@@ -18,7 +18,7 @@ import type { PjrtBuffer } from "./buffer.ts";
 import type { PjrtClient } from "./client.ts";
 import type { Handle } from "./handle.ts";
 import { InlinePolicy } from "./inline_policy.ts";
-import { downloadArgs, uploadArgs } from "./transfer.ts";
+import { uploadArgs } from "./transfer.ts";
 
 type BufferAddress = Address<"PJRT_Buffer">;
 type EventAddress = Address<"PJRT_Event">;
@@ -153,7 +153,7 @@ class Frame {
   constructor(client: PjrtClient, signature: ProgramSignature) {
     const { parameters, results } = signature;
     this.uploads = parameters.map((spec) => uploadArgs(client, spec));
-    this.downloads = results.map((spec) => downloadArgs(client, spec));
+    this.downloads = results.map(() => client.api.args("PJRT_Buffer_ToHostBuffer"));
     this.inputs = new BigUint64Array(parameters.length);
     this.outputs = new BigUint64Array(results.length);
     this.doneAddress = addressOf(this.done);

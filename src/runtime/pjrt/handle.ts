@@ -5,8 +5,8 @@
 
 import type { Address } from "../../../ffi/mod.ts";
 
-/** What is counted, by name. */
-export type HandleKind = "client" | "buffer" | "executable" | "event" | "serialized";
+/** What is counted, by name: PJRT's own words. A program is one of each kind of executable. */
+export type HandleKind = "client" | "buffer" | "executable" | "loaded_executable" | "event";
 
 /** The live handles of one client, by kind. */
 export class HandleTable {
@@ -14,8 +14,8 @@ export class HandleTable {
     client: 0,
     buffer: 0,
     executable: 0,
+    loaded_executable: 0,
     event: 0,
-    serialized: 0,
   };
   readonly #owned = new Set<Handle<string>>();
 

@@ -47,7 +47,7 @@ export class PjrtProgram implements Program {
   ): Promise<PjrtProgram> {
     const { api, handles } = client;
     using owned = new DisposableStack();
-    const loaded = owned.use(handles.own("executable", address, (executable) => {
+    const loaded = owned.use(handles.own("loaded_executable", address, (executable) => {
       const args = api.args("PJRT_LoadedExecutable_Destroy").set("executable", executable);
       api.call("PJRT_LoadedExecutable_Destroy", args);
     }));

@@ -26,6 +26,9 @@ import {
   type ShapeProto,
 } from "./gen/xla/hlo_signature_pb.ts";
 
+/** `xla.PrimitiveType.TUPLE`. */
+const XLA_TUPLE = 13;
+
 type Executable = Address<"PJRT_Executable">;
 
 /** A program whose signature this server cannot serve; the message names the parameter or result. */
@@ -45,7 +48,16 @@ export async function readSignature(
   const parameters = shape.parameters.map((parameter, index) =>
     specOf(parameter, `parameter ${index}`)
   );
-  return { parameters, results: readResults(api, executable) };
+  const results = readResults(api, executable);
+  // Copies to the host keep the device's order, so results must be row-major as well.
+  resultShapes(shape.result).forEach((result, index) => checkLayout(result, `result ${index}`));
+  return { parameters, results };
+}
+
+/** A program with several results gives one tuple of them. */
+function resultShapes(result: ShapeProto | undefined): readonly ShapeProto[] {
+  if (result === undefined) return [];
+  return result.elementType === XLA_TUPLE ? result.tupleShapes : [result];
 }
 
 async function readProgramShape(api: PjrtApi, executable: Executable): Promise<ProgramShapeProto> {
@@ -75,9 +87,15 @@ function specOf(shape: ShapeProto, what: string): TensorSpec {
   if (info === undefined) {
     throw new UnsupportedProgramError(`${what} has XLA element type ${shape.elementType}`);
   }
+  checkLayout(shape, what);
+  return { datatype: info.datatype, shape: shape.dimensions.map(Number) };
+}
+
+/** @throws {UnsupportedProgramError} unless a shape is static and row-major */
+function checkLayout(shape: ShapeProto, what: string): void {
   const dimensions = shape.dimensions.map(Number);
   if (shape.isDynamicDimension.includes(true)) {
-    throw new UnsupportedProgramError(`${what} has a dynamic dimension`);
+    throw new UnsupportedProgramError(`${what} ${formatShape(dimensions)} has a dynamic dimension`);
   }
   const order = shape.layout?.minorToMajor.map(Number) ?? [];
   if (order.length > 0 && order.some((axis, index) => axis !== dimensions.length - 1 - index)) {
@@ -85,7 +103,6 @@ function specOf(shape: ShapeProto, what: string): TensorSpec {
       `${what} ${formatShape(dimensions)} has the layout {${order}}, not the row-major one`,
     );
   }
-  return { datatype: info.datatype, shape: dimensions };
 }
 
 function readResults(api: PjrtApi, executable: Executable): TensorSpec[] {

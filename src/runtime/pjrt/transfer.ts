@@ -1,16 +1,6 @@
 /** Tensors between host and device. */
 
-import {
-  addressOf,
-  allocate,
-  type ArgsOf,
-  newStruct,
-  PJRT_Buffer_MemoryLayout,
-  PJRT_Buffer_MemoryLayout_Tiled,
-  PJRT_Buffer_MemoryLayout_Type,
-  PJRT_HostBufferSemantics,
-  Struct,
-} from "../../../ffi/mod.ts";
+import { addressOf, allocate, type ArgsOf, PJRT_HostBufferSemantics } from "../../../ffi/mod.ts";
 import { datatypeInfo, type TensorSpec } from "../../tensor/mod.ts";
 import { checkByteLength } from "../arguments.ts";
 import { PjrtBuffer } from "./buffer.ts";
@@ -53,31 +43,6 @@ export async function upload(
   return buffer;
 }
 
-/**
- * A row-major host layout for a rank: results then arrive in wire order whatever layout the compiler
- * chose on the device.
- */
-export function rowMajorLayout(rank: number): Struct<typeof PJRT_Buffer_MemoryLayout.fields> {
-  const order = BigInt64Array.from({ length: rank }, (_, index) => BigInt(rank - 1 - index));
-  const layout = newStruct(PJRT_Buffer_MemoryLayout)
-    .set("type", PJRT_Buffer_MemoryLayout_Type.Tiled);
-  const tiled = new Struct(PJRT_Buffer_MemoryLayout_Tiled, layout.get("layout"))
-    .set("struct_size", PJRT_Buffer_MemoryLayout_Tiled.end)
-    .set("minor_to_major_size", rank);
-  tiled.point("minor_to_major", order);
-  layout.keep("layout", tiled);
-  return layout;
-}
-
-/** The arguments of a download, but for `src`, `dst` and `dst_size`. */
-export function downloadArgs(
-  client: PjrtClient,
-  spec: TensorSpec,
-): ArgsOf<"PJRT_Buffer_ToHostBuffer"> {
-  return client.api.args("PJRT_Buffer_ToHostBuffer")
-    .point("host_layout", rowMajorLayout(spec.shape.length));
-}
-
 /** Copies a buffer to the host: into `target` when given, which must have exactly its length. */
 export async function download(
   client: PjrtClient,
@@ -88,7 +53,7 @@ export async function download(
   const data = target ?? allocate(buffer.byteLength);
   const source = buffer.handle.borrow();
   try {
-    const args = downloadArgs(client, buffer)
+    const args = client.api.args("PJRT_Buffer_ToHostBuffer")
       .set("src", source)
       .set("dst", addressOf(data))
       .set("dst_size", data.byteLength);
