@@ -333,6 +333,7 @@ async function openHooks(bundle: ModelBundle, options: LoadOptions): Promise<Hoo
   const hook = bundle.hook!;
   return await HookPool.open({
     model: bundle.name,
+    kind: "model",
     directory: hook.directory,
     source: await readHook(bundle.name, hook),
     size: options.hookWorkers,

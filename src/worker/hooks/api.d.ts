@@ -26,6 +26,26 @@ declare function register_model(
   hooks: { preprocess?: Hook; postprocess?: Hook },
 ): void;
 
+/** Runs the models a meta model is made of. */
+interface Call {
+  /**
+   * Infers with a model that the manifest's `meta.calls` names, its hooks included, within the deadline
+   * of the request. Rejects when it fails; a failure that is let through is the request's own.
+   */
+  (model: string, inputs: NamedTensor[]): Promise<NamedTensor[]>;
+  /**
+   * Working memory for this run: zeroed, 64-byte-aligned buffers of these sizes, taken back when `run`
+   * ends. Tensors made in it pass to models by reference, without a copy. May be called once per run.
+   */
+  scratch(byteLengths: number[]): Promise<Uint8Array[]>;
+}
+
+/** Registers a meta model's `run`; called once, at the top level. */
+declare function register_meta(
+  name: string,
+  run: (inputs: NamedTensor[], call: Call) => NamedTensor[] | Promise<NamedTensor[]>,
+): void;
+
 /** This bundle. Files are named relative to its folder. */
 declare const bundle: {
   readonly name: string;

@@ -4,8 +4,6 @@
  * ends them all.
  */
 
-import { realpathSync } from "node:fs";
-import { join } from "node:path";
 import {
   BundleError,
   CancelledError,
@@ -13,17 +11,14 @@ import {
   InternalError,
   UnavailableError,
 } from "../../errors.ts";
-import {
-  byteLengthOf,
-  datatypeFromWire,
-  decodeBytesElements,
-  elementCount,
-  type NamedTensor,
-} from "../../tensor/mod.ts";
-import type { FromHookWorker, HookName, ToHookWorker } from "./messages.ts";
+import type { NamedTensor } from "../../tensor/mod.ts";
+import { checkTensors, refuseEscapingLinks } from "./checks.ts";
+import { type MetaServices, MetaSession } from "./meta_session.ts";
+import type { FromHookWorker, HookKind, HookName, ToHookWorker } from "./messages.ts";
 
 export interface HookPoolOptions {
   readonly model: string;
+  readonly kind: HookKind;
   /** The bundle's folder: all that its hooks may read. */
   readonly directory: string;
   /** Text of the hook file. */
@@ -47,6 +42,7 @@ interface PendingCall {
   readonly hook: HookName;
   readonly inputs: readonly NamedTensor[];
   readonly limits: HookCallLimits;
+  readonly services: MetaServices | undefined;
   readonly resolve: (outputs: NamedTensor[]) => void;
   readonly reject: (error: unknown) => void;
   timer: ReturnType<typeof setTimeout> | undefined;
@@ -56,6 +52,7 @@ interface PoolWorker {
   readonly worker: Worker;
   call: PendingCall | undefined;
   callId: number;
+  session: MetaSession | undefined;
 }
 
 /** States: open → disposed. */
@@ -97,6 +94,7 @@ export class HookPool implements Disposable {
 
   /**
    * Runs a hook on one request's tensors, which are copied to the worker.
+   * @param services what a meta's `run` may ask for
    * @throws {InternalError} when the hook throws, gives something that is no tensor list, or its worker
    *   dies; {DeadlineExceededError} when the request's deadline passes first
    */
@@ -104,10 +102,12 @@ export class HookPool implements Disposable {
     hook: HookName,
     inputs: readonly NamedTensor[],
     limits: HookCallLimits = {},
+    services?: MetaServices,
   ): Promise<NamedTensor[]> {
     if (this.#isDisposed) return Promise.reject(this.#unloaded());
     const { promise, resolve, reject } = Promise.withResolvers<NamedTensor[]>();
-    const call: PendingCall = { hook, inputs, limits, resolve, reject, timer: undefined };
+    const timer = undefined;
+    const call: PendingCall = { hook, inputs, limits, services, resolve, reject, timer };
     const idle = this.#idle.pop();
     if (idle) {
       this.#run(idle, call);
@@ -127,9 +127,10 @@ export class HookPool implements Disposable {
       clearTimeout(call.timer);
       call.reject(this.#unloaded());
     }
-    for (const { worker, call } of [...this.#idle.splice(0), ...this.#busy]) {
+    for (const { worker, call, session } of [...this.#idle.splice(0), ...this.#busy]) {
       clearTimeout(call?.timer);
       call?.reject(this.#unloaded());
+      session?.[Symbol.dispose]();
       worker.terminate();
     }
     this.#busy.clear();
@@ -212,6 +213,11 @@ export class HookPool implements Disposable {
       shape: [...shape],
       data: data.slice(),
     }));
+    if (call.services) {
+      free.session = new MetaSession(free.callId, call.services, (message, transfer) => {
+        free.worker.postMessage(message, transfer);
+      });
+    }
     const message: ToHookWorker = { type: "call", id: free.callId, hook, inputs };
     free.worker.postMessage(message, inputs.map((tensor) => tensor.data.buffer));
   }
@@ -227,33 +233,44 @@ export class HookPool implements Disposable {
     clearTimeout(lost.call?.timer);
     lost.call?.reject(error);
     lost.call = undefined;
+    lost.session?.[Symbol.dispose]();
+    lost.session = undefined;
     this.#options.onWorkerLost?.(reason);
     this.#grow();
   }
 
-  #settle(from: PoolWorker, message: FromHookWorker): void {
+  #receive(from: PoolWorker, message: FromHookWorker): void {
     const call = from.call;
-    if (!call || (message.type !== "result" && message.type !== "error")) return;
+    if (!call || message.type === "loaded" || message.type === "failed") return;
     if (message.id !== from.callId) return;
+    if (message.type === "subcall" || message.type === "scratch") {
+      from.session?.receive(message);
+      return;
+    }
     clearTimeout(call.timer);
+    const session = from.session;
     from.call = undefined;
+    from.session = undefined;
     this.#busy.delete(from);
     const where = `${call.hook} of model ${JSON.stringify(this.#options.model)}`;
     if (message.type === "error") {
-      call.reject(new InternalError(`${where} failed: ${String(message.message).slice(0, 500)}`));
+      const own = new InternalError(`${where} failed: ${String(message.message).slice(0, 500)}`);
+      call.reject(session?.failure(message.sequence) ?? own);
     } else {
       try {
-        call.resolve(checkTensors(message.outputs));
+        // Results in scratch memory are copied out before the session gives that memory back.
+        call.resolve(checkTensors(message.outputs, { copyShared: true }));
       } catch (error) {
         call.reject(new InternalError(`${where} gave ${(error as Error).message}`));
       }
     }
+    session?.[Symbol.dispose]();
     this.#release(from);
   }
 
   /** Starts a worker and evaluates the hook file in it. */
   async #start(): Promise<PoolWorker> {
-    const { model, directory, source, loadTimeoutMs } = this.#options;
+    const { model, kind, directory, source, loadTimeoutMs } = this.#options;
     const worker = new Worker(new URL("./hook_worker.ts", import.meta.url), {
       type: "module",
       name: `hook:${model}`,
@@ -270,7 +287,7 @@ export class HookPool implements Disposable {
         },
       },
     });
-    const started: PoolWorker = { worker, call: undefined, callId: 0 };
+    const started: PoolWorker = { worker, call: undefined, callId: 0, session: undefined };
     const { promise, resolve, reject } = Promise.withResolvers<readonly string[]>();
     const timer = setTimeout(
       () => reject(new Error(`took longer than ${loadTimeoutMs / 1000} s to load`)),
@@ -279,7 +296,7 @@ export class HookPool implements Disposable {
     worker.onmessage = ({ data }: MessageEvent<FromHookWorker>) => {
       if (data?.type === "loaded") resolve(data.hooks);
       else if (data?.type === "failed") reject(new Error(data.message));
-      else if (data) this.#settle(started, data);
+      else if (data) this.#receive(started, data);
     };
     worker.onerror = (event) => {
       event.preventDefault();
@@ -300,7 +317,7 @@ export class HookPool implements Disposable {
       );
     };
     try {
-      const load: ToHookWorker = { type: "load", name: model, directory, source };
+      const load: ToHookWorker = { type: "load", kind, name: model, directory, source };
       worker.postMessage(load);
       this.#hooks = new Set(await promise);
       return started;
@@ -316,62 +333,4 @@ export class HookPool implements Disposable {
 /** Milliseconds from now; a timer cannot wait longer than 2³¹−1. */
 function untilMs(atMs: number): number {
   return Math.min(Math.max(0, atMs - performance.now()), 2 ** 31 - 1);
-}
-
-/** A read permission follows symbolic links, so a link out of the folder would be a way out. */
-function refuseEscapingLinks(model: string, directory: string): void {
-  const root = realpathSync(directory);
-  const walk = (folder: string, depth: number): void => {
-    if (depth > 16) throw new BundleError(model, "its folder is nested deeper than 16 levels");
-    for (const entry of Deno.readDirSync(folder)) {
-      const path = join(folder, entry.name);
-      if (entry.isSymlink) {
-        const target = realpathSync(path);
-        if (!target.startsWith(root + "/")) {
-          throw new BundleError(
-            model,
-            `${
-              JSON.stringify(entry.name)
-            } is a link that leads out of the bundle; its hooks could ` +
-              `read through it. Copy the file into the bundle`,
-          );
-        }
-      } else if (entry.isDirectory) {
-        walk(path, depth + 1);
-      }
-    }
-  };
-  walk(root, 0);
-}
-
-/** Tensors as a hook gave them, checked whole: name, datatype, shape and exact byte length. */
-function checkTensors(value: unknown): NamedTensor[] {
-  if (!Array.isArray(value)) throw new TypeError("no list of tensors");
-  const seen = new Set<string>();
-  return value.map((tensor: Partial<NamedTensor>, index) => {
-    const { name, datatype, shape, data } = tensor ?? {};
-    if (typeof name !== "string" || name === "") throw new TypeError(`no name for tensor ${index}`);
-    const quoted = JSON.stringify(name.slice(0, 200));
-    if (seen.has(name)) throw new TypeError(`tensor ${quoted} twice`);
-    seen.add(name);
-    const info = datatypeFromWire(String(datatype));
-    if (!info) throw new TypeError(`tensor ${quoted} an unknown datatype ${String(datatype)}`);
-    if (
-      !Array.isArray(shape) || shape.length > 32 ||
-      !shape.every((extent) => Number.isSafeInteger(extent) && extent >= 0)
-    ) throw new TypeError(`tensor ${quoted} a bad shape`);
-    if (!(data instanceof Uint8Array)) throw new TypeError(`tensor ${quoted} no bytes`);
-    const spec = { datatype: info.datatype, shape: shape as number[] };
-    if (info.datatype === "BYTES") {
-      const found = decodeBytesElements(data).length;
-      if (found !== elementCount(spec.shape)) {
-        throw new TypeError(`tensor ${quoted} ${found} elements for shape [${shape}]`);
-      }
-    } else if (data.length !== byteLengthOf(spec)) {
-      throw new TypeError(
-        `tensor ${quoted} ${data.length} bytes where ${byteLengthOf(spec)} belong to [${shape}]`,
-      );
-    }
-    return { name, datatype: info.datatype, shape: spec.shape, data };
-  });
 }

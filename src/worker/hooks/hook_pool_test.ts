@@ -12,7 +12,12 @@ interface Fixture extends Disposable {
 
 async function open(
   source: string,
-  options: { size?: number; callTimeoutMs?: number; files?: Record<string, string> } = {},
+  options: {
+    kind?: "model" | "meta";
+    size?: number;
+    callTimeoutMs?: number;
+    files?: Record<string, string>;
+  } = {},
 ): Promise<Fixture> {
   const root = Deno.makeTempDirSync();
   const directory = join(root, "bundle");
@@ -24,6 +29,7 @@ async function open(
   try {
     const pool = await HookPool.open({
       model: "m",
+      kind: options.kind ?? "model",
       directory,
       source,
       size: options.size ?? 1,
@@ -218,6 +224,7 @@ Deno.test("open() refuses files that do not load, register nothing, or sit besid
     Deno.symlinkSync("../secret", join(root, "bundle", "vocab.txt"));
     const opened = HookPool.open({
       model: "m",
+      kind: "model",
       directory: join(root, "bundle"),
       source: DOUBLE,
       size: 1,
@@ -228,4 +235,84 @@ Deno.test("open() refuses files that do not load, register nothing, or sit besid
   } finally {
     Deno.removeSync(root, { recursive: true });
   }
+});
+
+/** Models of a meta: `double` doubles bytes, `fail` fails, `slow` never answers. */
+function services(lent: { open: number }) {
+  return {
+    callModel(model: string, inputs: NamedTensor[]): Promise<NamedTensor[]> {
+      if (model === "fail") {
+        return Promise.reject(new ServerError("RESOURCE_EXHAUSTED", "the queue is full"));
+      }
+      if (model === "slow") return new Promise(() => {});
+      return Promise.resolve(
+        inputs.map((tensor) => ({ ...tensor, data: tensor.data.map((value) => value * 2) })),
+      );
+    },
+    scratch(bytes: number) {
+      lent.open++;
+      return Promise.resolve({
+        buffer: new SharedArrayBuffer(bytes),
+        [Symbol.dispose]: () => void lent.open--,
+      });
+    },
+  };
+}
+
+const META = `register_meta("m", async (inputs, call) => {
+  switch (inputs[0].data[0]) {
+    case 0: {
+      const first = await call("double", inputs);
+      return await call("double", first);
+    }
+    case 1: return await call("fail", inputs);
+    case 2: try { await call("fail", inputs); } catch (error) { throw new TypeError("glue: " + error.message); }
+    case 3: {
+      const [a, b] = await call.scratch([5, 3]);
+      if (b.byteOffset % 64 !== 0) throw new Error("unaligned");
+      a.set([3, 1, 2, 3, 4]);
+      const [doubled] = await call("double", [{ name: "x", datatype: "UINT8", shape: [5], data: a }]);
+      a.fill(9);
+      return [doubled, { name: "kept", datatype: "UINT8", shape: [3], data: b }];
+    }
+    case 4: await call.scratch([8]); return await call("slow", inputs);
+    case 5: await call.scratch([8]); await call.scratch([8]); return inputs;
+  }
+});`;
+
+Deno.test("run() of a meta chains models, inputs staying its own", async () => {
+  using fixture = await open(META, { kind: "meta" });
+  const lent = { open: 0 };
+  const input = { ...bytes([0, 1, 2]) };
+  const [output] = await fixture.pool.call("run", [input], {}, services(lent));
+  assert.deepEqual([...output!.data], [0, 4, 8]);
+});
+
+Deno.test("run() ends with a sub-call's own status when it lets the failure through", async () => {
+  using fixture = await open(META, { kind: "meta" });
+  const run = (value: number) =>
+    failure(fixture.pool.call("run", [bytes([value])], {}, services({ open: 0 })));
+  assert.deepEqual(await run(1), ["RESOURCE_EXHAUSTED", "the queue is full"]);
+  const [status, message] = await run(2);
+  assert.equal(status, "INTERNAL");
+  assert.match(message, /run of model "m" failed: TypeError: glue: the queue is full/);
+});
+
+Deno.test("run() works in scratch memory, which is given back whatever happens", async () => {
+  using fixture = await open(META, { kind: "meta", callTimeoutMs: 300 });
+  const lent = { open: 0 };
+  const run = (value: number) => fixture.pool.call("run", [bytes([value])], {}, services(lent));
+  const [doubled, kept] = await run(3);
+  assert.deepEqual([...doubled!.data], [6, 2, 4, 6, 8]);
+  assert.ok(!(kept!.data.buffer instanceof SharedArrayBuffer));
+  assert.equal(lent.open, 0);
+  assert.match((await failure(run(4)))[1], /took longer/);
+  assert.equal(lent.open, 0);
+  assert.match((await failure(run(5)))[1], /may be used once/);
+  assert.equal(lent.open, 0);
+});
+
+Deno.test("open() refuses a hook file of the other kind", async () => {
+  await assert.rejects(open(DOUBLE, { kind: "meta" }), /did not call register_meta/);
+  await assert.rejects(open(META), /did not call register_model/);
 });

@@ -2,15 +2,21 @@
  * Entry point of a hook's Web Worker. It runs with the permissions the pool gave it (reading the bundle's
  * own folder), evaluates the hook file from a `data:` URL and then answers one call at a time.
  *
- * Globals a hook file sees: `register_model(name, { preprocess?, postprocess? })` and
- * `bundle: { name, readBytes(file), readText(file) }`; see `src/worker/hooks/api.d.ts`.
+ * The globals a hook file sees are declared in `api.d.ts`.
  */
 
 import type { NamedTensor } from "../../tensor/mod.ts";
+import { MetaCall, packTensors } from "./meta_call.ts";
 import type { FromHookWorker, ToHookWorker } from "./messages.ts";
 
 type Hook = (inputs: NamedTensor[]) => NamedTensor[] | Promise<NamedTensor[]>;
-type Hooks = { preprocess?: Hook; postprocess?: Hook };
+type Run = (
+  inputs: NamedTensor[],
+  call: MetaCall["call"],
+) => NamedTensor[] | Promise<NamedTensor[]>;
+type Registered =
+  | { readonly kind: "model"; readonly preprocess?: Hook; readonly postprocess?: Hook }
+  | { readonly kind: "meta"; readonly run: Run };
 
 interface WorkerScope {
   onmessage: ((event: MessageEvent<ToHookWorker>) => void) | null;
@@ -22,12 +28,17 @@ const scope = globalThis as unknown as WorkerScope & Record<string, unknown>;
 const post = scope.postMessage.bind(scope);
 const readFile = Deno.readFileSync;
 
-let registered: Hooks | undefined;
+let registered: Registered | undefined;
+let current: MetaCall | undefined;
 
 /** Messages of thrown values, bounded: they travel to clients. */
 function describe(error: unknown): string {
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return text.length > 500 ? text.slice(0, 500) + "…" : text;
+}
+
+function requireFunction(value: unknown, what: string): void {
+  if (typeof value !== "function") throw new TypeError(`${what} must be a function`);
 }
 
 function prepareGlobals(name: string, directory: string): void {
@@ -45,16 +56,22 @@ function prepareGlobals(name: string, directory: string): void {
     readBytes,
     readText: (file: string): string => new TextDecoder().decode(readBytes(file)),
   });
-  scope.register_model = (_name: string, hooks: Hooks): void => {
+  scope.register_model = (_name: string, hooks: { preprocess?: Hook; postprocess?: Hook }) => {
     if (typeof hooks !== "object" || hooks === null) {
       throw new TypeError("register_model(name, hooks): hooks must be an object");
     }
     for (const key of ["preprocess", "postprocess"] as const) {
-      if (hooks[key] !== undefined && typeof hooks[key] !== "function") {
-        throw new TypeError(`register_model(name, hooks): ${key} must be a function`);
-      }
+      if (hooks[key] !== undefined) requireFunction(hooks[key], `register_model: ${key}`);
     }
-    registered = { preprocess: hooks.preprocess, postprocess: hooks.postprocess };
+    registered = {
+      kind: "model",
+      preprocess: hooks.preprocess,
+      postprocess: hooks.postprocess,
+    };
+  };
+  scope.register_meta = (_name: string, run: Run) => {
+    requireFunction(run, "register_meta(name, run): run");
+    registered = { kind: "meta", run };
   };
 }
 
@@ -67,41 +84,38 @@ async function load(message: ToHookWorker & { type: "load" }): Promise<void> {
       binary += String.fromCharCode(...bytes.subarray(at, at + 32768));
     }
     await import(`data:application/typescript;base64,${btoa(binary)}`);
-    if (!registered) throw new Error("the hook file did not call register_model(name, hooks)");
-    const hooks = Object.entries(registered).filter(([, hook]) => hook).map(([key]) => key);
+    if (registered?.kind !== message.kind) {
+      const wanted = message.kind === "meta"
+        ? "register_meta(name, run)"
+        : "register_model(name, hooks)";
+      throw new Error(`the hook file did not call ${wanted}`);
+    }
+    const { kind: _kind, ...functions } = registered;
+    const hooks = Object.entries(functions).filter(([, hook]) => hook).map(([key]) => key);
     post({ type: "loaded", hooks }, []);
   } catch (error) {
     post({ type: "failed", message: describe(error) }, []);
   }
 }
 
-async function call(message: ToHookWorker & { type: "call" }): Promise<void> {
+async function handle({ id, hook, inputs }: ToHookWorker & { type: "call" }): Promise<void> {
+  const meta = hook === "run" ? current = new MetaCall(id, post) : undefined;
   try {
-    const outputs = await registered![message.hook]!([...message.inputs]);
-    // Results are copied to exactly their own bytes: a view would carry its whole buffer along.
-    const plain = outputs.map(({ name, datatype, shape, data }) => ({
-      name,
-      datatype,
-      shape,
-      data: ownBytes(data),
-    }));
-    const buffers = new Set(plain.map((tensor) => tensor.data.buffer as ArrayBuffer));
-    post({ type: "result", id: message.id, outputs: plain }, [...buffers]);
+    const functions = registered as unknown as Record<HookFunctionName, Run>;
+    const outputs = await functions[hook]([...inputs], meta?.call as MetaCall["call"]);
+    const { tensors, transfer } = packTensors(outputs);
+    post({ type: "result", id, outputs: tensors }, transfer);
   } catch (error) {
-    post({ type: "error", id: message.id, message: describe(error) }, []);
+    post({ type: "error", id, message: describe(error), sequence: meta?.sequenceOf(error) }, []);
+  } finally {
+    if (current === meta) current = undefined;
   }
 }
 
-function ownBytes(data: unknown): Uint8Array {
-  if (!ArrayBuffer.isView(data)) throw new TypeError("a tensor's data must be a Uint8Array");
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return bytes.byteLength === bytes.buffer.byteLength && bytes.buffer instanceof ArrayBuffer
-    ? bytes
-    : bytes.slice();
-}
+type HookFunctionName = (ToHookWorker & { type: "call" })["hook"];
 
-scope.onmessage = (event) => {
-  const message = event.data;
+scope.onmessage = ({ data: message }) => {
   if (message.type === "load") void load(message);
-  else void call(message);
+  else if (message.type === "call") void handle(message);
+  else current?.answer(message);
 };
