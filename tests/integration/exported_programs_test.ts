@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { compareWithGolden, type Comparison, openCpuBackend } from "../fixtures/programs/golden.ts";
 import { runPython } from "../harness/python.ts";
 
+const root = fileURLToPath(new URL("../..", import.meta.url));
 const programs = fileURLToPath(new URL("../fixtures/programs", import.meta.url));
 const digits = fileURLToPath(new URL("../../examples/digits/bundle/digits", import.meta.url));
 
@@ -23,6 +24,17 @@ const TOLERANCE: Readonly<Record<string, number>> = {
 function bundlesIn(folder: string): string[] {
   return [...Deno.readDirSync(folder)].filter((entry) => entry.isDirectory)
     .map((entry) => `${folder}/${entry.name}`).sort();
+}
+
+/** What `bundle validate` prints for a folder of bundles, all of which must pass. */
+async function validate(folder: string): Promise<string> {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", "main.ts", "bundle", "validate", folder],
+    cwd: root,
+  }).output();
+  const text = new TextDecoder().decode(stdout);
+  assert.equal(code, 0, text + new TextDecoder().decode(stderr));
+  return text;
 }
 
 function assertClose(comparisons: readonly Comparison[]): void {
@@ -86,6 +98,7 @@ Deno.test("a fresh export gives the committed programs, and JAX's numbers to the
         );
       }
     }
+    assert.match(await validate(folder), new RegExp(`${fresh.length} of ${fresh.length} .* valid`));
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
