@@ -174,7 +174,8 @@ export class Sender {
         }
         this.#writeQueued(stream, window, room);
       }
-      if (stream.queue.bytes > 0) this.#rotate();
+      // Nothing may come between a frame's header and the chunk that follows it on its own.
+      if (outbox.hasDirect ? stream.isSendPending : stream.queue.bytes > 0) this.#rotate();
       else this.#finishQueue(stream);
     }
   }
