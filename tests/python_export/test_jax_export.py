@@ -235,14 +235,19 @@ from reactant_export import Input
 def model():
     return {"fn": lambda p, x: x + 1, "params": None, "inputs": [Input("x", "f32", ("n", 3))]}
 
+def torch_without_module():
+    return {"inputs": [], "batch_sizes": [1]}
+
 def typo():
     return {**model(), "batchsizes": [1]}
 """
 
-    def run_cli(self, function: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def run_cli(
+        self, function: str, *options: str, framework: str = "jax"
+    ) -> subprocess.CompletedProcess[str]:
         file = self.folder / "mine.py"
         file.write_text(self.MODEL)
-        command = [sys.executable, "-m", "reactant_export", "jax", f"{file}:{function}"]
+        command = [sys.executable, "-m", "reactant_export", framework, f"{file}:{function}"]
         command += [str(self.folder / "models" / "mine"), *options]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -252,12 +257,14 @@ def typo():
         self.assertTrue((self.folder / "models" / "mine" / "model.b4.mlir").exists())
 
     def test_mistakes_are_one_line(self) -> None:
-        for function, message in (
-            ("absent", "has no function absent"),
-            ("typo", "'batchsizes'.*does not take"),
-            ("model", "say which batch_sizes"),
+        for framework, function, message in (
+            ("jax", "absent", "has no function absent"),
+            ("jax", "typo", "'batchsizes'.*does not take"),
+            ("jax", "model", "say which batch_sizes"),
+            ("jax", "torch_without_module", r"\['fn', 'params'\], which export_jax needs"),
+            ("torch", "torch_without_module", r"\['module'\], which export_torch needs"),
         ):
-            done = self.run_cli(function)
+            done = self.run_cli(function, framework=framework)
             self.assertEqual(done.returncode, 1)
             self.assertRegex(done.stderr, f"^reactant_export: .*{message}")
             self.assertEqual(done.stderr.count("\n"), 1)

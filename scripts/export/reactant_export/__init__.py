@@ -1,8 +1,9 @@
 """Makes reactantserver bundles from models of Python frameworks.
 
-:func:`export_jax` takes a JAX function and its parameters and writes a bundle directory: one
-StableHLO program per batch size and variant, the weights, the manifest, and golden inputs and outputs
-by which a server can check itself (``bundle validate``).
+:func:`export_jax` takes a JAX function and its parameters, :func:`export_torch` a ``torch.nn.Module``
+(and needs PyTorch only when it is called). Both write a bundle directory: one StableHLO program per batch
+size and variant, the weights, the manifest, and golden inputs and outputs by which a server can check
+itself (``bundle validate``).
 
 Serving is not this package's business: it needs no server and no device.
 """
@@ -10,5 +11,6 @@ Serving is not this package's business: it needs no server and no device.
 from .errors import ExportError
 from .jax_export import export_jax
 from .tensors import ClientTensor, Input
+from .torch_export import export_torch
 
-__all__ = ["ClientTensor", "ExportError", "Input", "export_jax"]
+__all__ = ["ClientTensor", "ExportError", "Input", "export_jax", "export_torch"]

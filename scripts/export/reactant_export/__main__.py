@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .errors import ExportError
+from .jax_export import export_jax
+from .torch_export import export_torch
 
 DESCRIPTION = """\
 Export a model as a reactantserver bundle.
@@ -42,23 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     framework, target = options.pop("framework"), options.pop("target")
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        export = _exporter(framework)
+        export = export_jax if framework == "jax" else export_torch
         settings = {**_call_target(target), **given}
         _check_settings(export, settings, target)
         directory = export(**settings)
     except ExportError as error:
         raise SystemExit(f"reactant_export: {error}") from error
     print(f"wrote {directory}")
-
-
-def _exporter(framework: str) -> Callable[..., Path]:
-    if framework == "jax":
-        from .jax_export import export_jax
-
-        return export_jax
-    from .torch_export import export_torch
-
-    return export_torch
 
 
 def _call_target(target: str) -> Mapping[str, object]:
@@ -86,15 +78,17 @@ def _call_target(target: str) -> Mapping[str, object]:
 
 def _check_settings(export: Callable[..., Path], settings: Mapping[str, object], target: str) -> None:
     """Refuses unknown and missing keyword arguments, by name."""
-    parameters = inspect.signature(export).parameters
-    unknown = sorted(set(settings) - set(parameters))
+    own = inspect.signature(export).parameters.values()
+    # What export_torch does not take itself it hands to export_jax.
+    passed_on = inspect.signature(export_jax).parameters
+    is_open = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in own)
+    named = [parameter for parameter in own if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    known = {parameter.name for parameter in named} | (set(passed_on) if is_open else set())
+    unknown = sorted(set(settings) - known)
     if unknown:
         raise ExportError(f"{target} returned {unknown}, which {export.__name__} does not take")
-    missing = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is inspect.Parameter.empty and name not in settings
-    ]
+    required = [parameter.name for parameter in named if parameter.default is inspect.Parameter.empty]
+    missing = [name for name in required if name not in settings]
     if missing:
         raise ExportError(f"{target} did not return {missing}, which {export.__name__} needs")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -37,6 +37,7 @@ def export_jax(
     reference: Reference | None = None,
     atol: float = 1e-6,
     rtol: float = 1e-6,
+    x64: bool | None = None,
     platform: str = "cpu",
     stablehlo_version: str = program.DEFAULT_STABLEHLO_VERSION,
     provenance_extra: Mapping[str, object] | None = None,
@@ -70,6 +71,8 @@ def export_jax(
         reference: Computes the golden outputs instead of JAX on this machine's CPU; called as
             ``reference(*inputs)`` with NumPy arrays, and gives results like those of ``fn``.
         atol, rtol: How far a server's outputs may be from the golden ones.
+        x64: Whether to trace in JAX's 64-bit mode, without which it narrows 64-bit types to 32 bits.
+            Default: when an input or a weight has such a type.
         platform: The platform to lower for: ``cpu`` or ``cuda``. Programs rarely differ.
         stablehlo_version: The StableHLO version the program files are written in.
         provenance_extra: Further entries for the manifest's ``provenance``.
@@ -83,15 +86,10 @@ def export_jax(
     program.check_version(stablehlo_version)
     cases = plan_cases(inputs, batch_sizes, variants)
     weights = _flatten_weights(params)
-    wide = any(
-        token in dtypes.WIDE_TOKENS
-        for token in (
-            *(tensor.dtype for tensor in inputs),
-            *(dtypes.from_numpy(array.dtype, name).token for name, array in weights.items()),
-        )
-    )
-    # Off, JAX narrows 64-bit types to 32 bits without a word.
-    with jax.enable_x64(True) if wide else nullcontext(), jax.default_device(jax.devices("cpu")[0]):
+    if x64 is None:
+        weight_types = (dtypes.from_numpy(array.dtype, name).token for name, array in weights.items())
+        x64 = not dtypes.WIDE_TOKENS.isdisjoint([*(tensor.dtype for tensor in inputs), *weight_types])
+    with jax.enable_x64(x64), jax.default_device(jax.devices("cpu")[0]):
         model = _Model(fn, params, inputs, outputs, list(weights.values()))
         typed = model.outputs(cases)
         programs = {

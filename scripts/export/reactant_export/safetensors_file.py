@@ -19,22 +19,18 @@ from . import dtypes
 def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Writes row-major arrays under their names; each array must have a type of the dtype table."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    blobs: list[bytes] = []
     offset = 0
     for name, array in tensors.items():
-        info = dtypes.from_numpy(array.dtype, f'tensor "{name}"')
-        data = np.ascontiguousarray(array).tobytes()
         header[name] = {
-            "dtype": info.safetensors,
+            "dtype": dtypes.from_numpy(array.dtype, f'tensor "{name}"').safetensors,
             "shape": list(array.shape),
-            "data_offsets": [offset, offset + len(data)],
+            "data_offsets": [offset, offset + array.nbytes],
         }
-        blobs.append(data)
-        offset += len(data)
+        offset += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for data in blobs:
-            file.write(data)
+        for array in tensors.values():
+            file.write(array.tobytes())
