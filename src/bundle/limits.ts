@@ -7,8 +7,8 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
 
-/** Bytes of `manifest.yaml`. Real ones have a few KiB; the YAML parser needs about 3 µs per byte. */
-export const MAX_MANIFEST_BYTES = 512 * KIB;
+/** Bytes of `manifest.yaml`. Real ones have a few KiB; the YAML parser needs up to 10 µs per byte. */
+export const MAX_MANIFEST_BYTES = 256 * KIB;
 /** Alias expansions in `manifest.yaml`, counted by the YAML library. */
 export const MAX_MANIFEST_ALIASES = 100;
 /** Tensors in one manifest section. */

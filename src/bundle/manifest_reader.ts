@@ -35,11 +35,18 @@ export class ManifestReader {
     try {
       const document = parseDocument(text, {
         intAsBigInt: true,
+        prettyErrors: false, // each would quote the text around it, also the 100 000th
         uniqueKeys: false, // checked by rejectDuplicateKeys: the library's own check is quadratic
         customTags: (tags) => [leadingZeroOctal, ...tags],
       });
       const problem = document.errors[0] ?? document.warnings[0];
-      if (problem !== undefined) throw problem;
+      if (problem !== undefined) {
+        const line = text.slice(0, problem.pos[0]).split("\n").length;
+        throw this.error(
+          `manifest.yaml is not valid YAML: ${problem.message}, line ${line}`,
+          problem,
+        );
+      }
       visit(document, { Map: (_key, node) => this.#rejectDuplicateKeys(node) });
       root = document.toJS({ mapAsMap: true, maxAliasCount: MAX_MANIFEST_ALIASES });
     } catch (error) {

@@ -174,7 +174,7 @@ const bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" +
   [..."bcdefghi"].map((c, i) => `${c}: &${c} [${Array(9).fill(`*${"abcdefghi"[i]}`)}]`).join("\n");
 
 const REFUSED: [string, string, RegExp, boolean?][] = [
-  ["text that is not YAML", "a: [1,", /not valid YAML: .* at line 1, column 7$/],
+  ["text that is not YAML", "a: [1,", /not valid YAML: .*, line 1$/],
   ["an empty file", "", /must hold a mapping, got null/],
   ["a list", "- 1", /must hold a mapping, got a list/],
   ["two documents", "a: 1\n---\nb: 1", /multiple documents/],
@@ -331,9 +331,11 @@ for (const [what, text, message, hasHook] of REFUSED) {
   Deno.test(`parseManifest() refuses ${what}`, () => refuses(text, message, hasHook));
 }
 
-Deno.test("parseManifest() is quick about a file full of keys", () => {
-  const text = Array.from({ length: 40_000 }, (_, index) => `key${index}:`).join("\n");
+Deno.test("parseManifest() is quick about a file with nothing but keys, or nothing but mistakes", () => {
+  // Quadratic work on either would take minutes.
+  const keys = Array.from({ length: 25_000 }, (_, index) => `key${index}:`).join("\n");
   const start = performance.now();
-  refuses(text, /"format_version" is required/);
-  assert.ok(performance.now() - start < 20_000);
+  refuses(keys, /"format_version" is required/);
+  refuses("! ".repeat(50_000), /at most one tag, line 1$/);
+  assert.ok(performance.now() - start < 30_000);
 });
