@@ -38,6 +38,7 @@ export interface ServerConfig {
   readonly modelsInclude: readonly string[];
   readonly runtime: RuntimeConfig;
   readonly scheduler: SchedulerConfig;
+  readonly meta: MetaConfig;
   readonly endpoints: EndpointsConfig;
   readonly grpc: GrpcConfig;
   readonly log: LogConfig;
@@ -93,6 +94,16 @@ export interface ModelSchedulerConfig {
   readonly residency: ResidencyFloor | undefined;
   /** Most rows in one dispatch; unset: no cap. */
   readonly maxBatchSize: number | undefined;
+}
+
+/** How models that call other models run. */
+export interface MetaConfig {
+  /** Runs in progress at most; those that call nothing do not count. */
+  readonly concurrency: number;
+  /** Working memory of all runs together; 0: no bound. */
+  readonly scratchBytes: number;
+  /** The parts it is given out in; 0: no bound. */
+  readonly scratchSlots: number;
 }
 
 /** Where the worker listens. */
@@ -223,6 +234,24 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
     compactionInterval: integer(0, {
       min: 0,
       help: "compact device memory every so many weight loads; 0: never",
+    }),
+  },
+  meta: {
+    concurrency: integer(2, {
+      min: 1,
+      variable: "REACTANT_META_CONCURRENCY",
+      flag: "meta-concurrency",
+      help: "runs of meta models in progress at most",
+    }),
+    scratchBytes: integer(2 ** 30, {
+      min: 0,
+      variable: "REACTANT_FANOUT_BYTES",
+      help: "working memory of all meta runs together, in bytes; 0: no bound",
+    }),
+    scratchSlots: integer(16, {
+      min: 0,
+      variable: "REACTANT_FANOUT_SLOTS",
+      help: "equal parts that memory is given out in; 0: no bound",
     }),
   },
   endpoints: {

@@ -1,7 +1,6 @@
 /**
- * ModelInfer, from message to message: decode, check, prepare, wait for the device, select, encode.
- * Tensors are never copied here: inputs are views of the request, outputs go out as they came from the
- * device.
+ * ModelInfer, from message to message: decode, check, run, select, encode. Tensors are never copied
+ * here: inputs are views of the request, outputs go out as they came from the device.
  */
 
 import { InternalError, InvalidArgumentError } from "../errors.ts";
@@ -14,32 +13,30 @@ import {
   sharedMemoryParameters,
   type WantedOutput,
 } from "../protocol/mod.ts";
-import type { Scheduler } from "../scheduler/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import type { CallContext, Message } from "../transport/mod.ts";
 import type { HookCallLimits } from "./hooks/mod.ts";
-import type { LoadedModel } from "./loaded_model.ts";
 import type { ModelRegistry } from "./model_registry.ts";
+import type { ModelRunner } from "./model_runner.ts";
+import type { ServedModel } from "./served_model.ts";
 import type { SharedMemory } from "./shared_memory.ts";
 
 export interface InferDependencies {
-  readonly registry: ModelRegistry<LoadedModel>;
-  readonly scheduler: Scheduler;
+  readonly registry: ModelRegistry<ServedModel>;
+  readonly runner: ModelRunner;
   readonly regions: SharedMemory;
-  /** Told how long the hooks of a request took together. */
-  readonly onHooks: (model: string, seconds: number) => void;
 }
 
 /**
  * Answers one ModelInfer.
- * @param onModel told the model's name once it is known to exist, for metrics
+ * @param onModel told the model once it is known to exist, for metrics
  * @throws {ServerError}
  */
 export async function infer(
-  { registry, scheduler, regions, onHooks }: InferDependencies,
+  { registry, runner, regions }: InferDependencies,
   message: Message,
   call: CallContext,
-  onModel: (model: LoadedModel) => void,
+  onModel: (model: ServedModel) => void,
 ): Promise<Message> {
   const request = decodeInferRequest(message);
   if (request.modelName === "") throw new InvalidArgumentError("ModelInfer needs a model_name");
@@ -54,20 +51,7 @@ export async function infer(
     deadlineMs: earliest(call.deadlineMs, remainingBudgetMs(request.parameters)),
     isAborted: () => call.isAborted,
   };
-  const preparedMs = performance.now();
-  const prepared = model.prepare(checked.inputs, checked.rows, limits);
-  const work = prepared instanceof Promise ? await prepared : prepared;
-  let hookMs = performance.now() - preparedMs;
-  const results = await scheduler.submit(model.name, {
-    ...work,
-    deadlineMs: limits.deadlineMs,
-    isAborted: limits.isAborted!,
-  });
-  const finishedMs = performance.now();
-  const finished = model.finish(results, limits);
-  const outputs = finished instanceof Promise ? await finished : finished;
-  hookMs += performance.now() - finishedMs;
-  if (model.hasHooks) onHooks(model.name, hookMs / 1000);
+  const outputs = await runner.run(model, checked.inputs, checked.rows, limits);
   return encodeInferResponse({
     modelName: request.modelName,
     id: request.id,

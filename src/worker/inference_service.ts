@@ -1,26 +1,16 @@
 /** `inference.GRPCInferenceService`: KServe V2 with Triton's ModelConfig and ModelStatistics. */
 
-import type {
-  DescMessage,
-  DescMethodUnary,
-  MessageInitShape,
-  MessageShape,
-} from "@bufbuild/protobuf";
 import { NotFoundError, ServerError, type StatusName } from "../errors.ts";
-import {
-  decodeRequest,
-  encodeMessage,
-  GRPCInferenceService,
-  methodPath,
-  quoted,
-} from "../protocol/mod.ts";
+import { GRPCInferenceService, methodPath, quoted } from "../protocol/mod.ts";
 import type { CallContext, MethodHandler, MethodTable } from "../transport/mod.ts";
 import type { Admission } from "./admission.ts";
 import { infer, type InferDependencies } from "./infer.ts";
-import type { LoadedModel } from "./loaded_model.ts";
 import { configureModel, describeModel } from "./model_description.ts";
 import { isSameIpcNamespace } from "./shared_memory.ts";
+import type { IndexEntry, ModelRegistry } from "./model_registry.ts";
+import { hiddenModels, type ServedModel } from "./served_model.ts";
 import type { InferTotals } from "./statistics.ts";
+import { unary } from "./unary_method.ts";
 
 /** Told of every ModelInfer that ended, for metrics. */
 export interface InferObserver {
@@ -62,7 +52,7 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
       modelStats: statisticsFor(name, [...registry.models()], totals),
     })),
     unary(service.repositoryIndex, ({ ready }) => ({
-      models: registry.index().filter(({ isReady }) => isReady || !ready).map((entry) => ({
+      models: routable(registry).filter(({ isReady }) => isReady || !ready).map((entry) => ({
         name: entry.name,
         state: entry.isReady ? "READY" : "UNAVAILABLE",
         reason: entry.reason,
@@ -91,12 +81,18 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
   ]);
 }
 
+/** What clients may discover: stages of a meta model are its own business. */
+function routable(registry: ModelRegistry<ServedModel>): IndexEntry[] {
+  const hidden = hiddenModels(registry);
+  return registry.index().filter(({ name }) => !hidden.has(name));
+}
+
 /** ModelInfer with admission and its metrics around it. */
 function inferHandler(options: InferenceServiceOptions) {
   const { admission, observer } = options;
   return async (message: readonly Uint8Array[], call: CallContext) => {
     const startMs = performance.now();
-    let model: LoadedModel | undefined;
+    let model: ServedModel | undefined;
     let status: "OK" | StatusName = "OK";
     try {
       using _slot = admission.enter();
@@ -114,21 +110,10 @@ function inferHandler(options: InferenceServiceOptions) {
 
 function statisticsFor(
   name: string,
-  models: readonly LoadedModel[],
+  models: readonly ServedModel[],
   totals: ReadonlyMap<string, InferTotals>,
 ) {
   const wanted = name === "" ? models : models.filter((model) => model.name === name);
   if (name !== "" && wanted.length === 0) throw new NotFoundError(`Unknown model ${quoted(name)}`);
   return wanted.flatMap((model) => totals.get(model.name)?.message(model.name) ?? []);
-}
-
-/** A table row for a method that is not on the hot path. */
-function unary<I extends DescMessage, O extends DescMessage>(
-  method: DescMethodUnary<I, O>,
-  answer: (request: MessageShape<I>) => MessageInitShape<O>,
-): [string, MethodHandler] {
-  return [methodPath(method), {
-    kind: "unary",
-    handle: (message) => encodeMessage(method.output, answer(decodeRequest(method.input, message))),
-  }];
 }

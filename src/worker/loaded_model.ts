@@ -20,7 +20,7 @@ import {
   readProgram,
   selectVariant,
 } from "../bundle/mod.ts";
-import { ClientContract, type DeclaredTensor } from "../protocol/mod.ts";
+import { ClientContract } from "../protocol/mod.ts";
 import type {
   Backend,
   CompileSettings,
@@ -29,23 +29,18 @@ import type {
   StageSeconds,
 } from "../runtime/mod.ts";
 import type { ScheduledModel } from "../scheduler/mod.ts";
-import { formatSpec, type NamedTensor } from "../tensor/mod.ts";
+import type { NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
+import { checkOutputs, type HookOptions } from "./model_hooks.ts";
 
-export interface LoadOptions {
+export interface LoadOptions extends HookOptions {
   readonly backend: Backend;
   readonly compileSettings: CompileSettings;
   /** Runs compilations; bounds how many are in progress across all models. */
   readonly compile: <T>(work: () => Promise<T>) => Promise<T>;
-  /** Hook workers of one model at most. */
-  readonly hookWorkers: number;
-  readonly hookCallTimeoutMs: number;
-  readonly hookLoadTimeoutMs: number;
   /** Share weight and cap on coalesced rows, from the configuration. */
   readonly weight: number;
   readonly maxRows: number | undefined;
-  /** Told when a hook worker had to be ended. */
-  readonly onHookWorkerLost?: (model: string, reason: string) => void;
 }
 
 /** A request ready for the scheduler. */
@@ -63,6 +58,7 @@ interface CompiledVariant {
 }
 
 export class LoadedModel implements ScheduledModel, Disposable {
+  readonly kind = "model";
   readonly name: string;
   readonly bundle: ModelBundle;
   readonly weight: number;
@@ -286,24 +282,6 @@ export class LoadedModel implements ScheduledModel, Disposable {
   }
 }
 
-/** @throws {TypeError} naming the output that is missing, undeclared or of another type or shape */
-function checkOutputs(made: readonly NamedTensor[], declared: readonly DeclaredTensor[]): void {
-  for (const spec of declared) {
-    const tensor = made.find(({ name }) => name === spec.name);
-    const name = `output ${JSON.stringify(spec.name)}`;
-    if (!tensor) throw new TypeError(`${name} is missing`);
-    const fits = tensor.datatype === spec.datatype && tensor.shape.length === spec.shape.length &&
-      spec.shape.every((extent, axis) => extent < 0 || extent === tensor.shape[axis]);
-    if (!fits) {
-      throw new TypeError(`${name} must be ${formatSpec(spec)}, got ${formatSpec(tensor)}`);
-    }
-  }
-  if (made.length > declared.length) {
-    const extra = made.find(({ name }) => !declared.some((spec) => spec.name === name));
-    throw new TypeError(`output ${JSON.stringify(extra?.name)} is not declared`);
-  }
-}
-
 async function compileChecked(
   bundle: ModelBundle,
   file: ProgramFile,
@@ -332,13 +310,11 @@ async function compileChecked(
 async function openHooks(bundle: ModelBundle, options: LoadOptions): Promise<HookPool> {
   const hook = bundle.hook!;
   return await HookPool.open({
+    ...options.hooks,
     model: bundle.name,
     kind: "model",
     directory: hook.directory,
     source: await readHook(bundle.name, hook),
-    size: options.hookWorkers,
-    callTimeoutMs: options.hookCallTimeoutMs,
-    loadTimeoutMs: options.hookLoadTimeoutMs,
     onWorkerLost: (reason) => options.onHookWorkerLost?.(bundle.name, reason),
   });
 }

@@ -4,7 +4,7 @@
  */
 
 import type { ServerConfig } from "../config/mod.ts";
-import { loadBundle, scanRepository } from "../bundle/mod.ts";
+import { type Bundle, loadBundle, scanRepository } from "../bundle/mod.ts";
 import { BundleError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Backend } from "../runtime/mod.ts";
@@ -12,22 +12,27 @@ import type { Scheduler } from "../scheduler/mod.ts";
 import { formatSpec } from "../tensor/mod.ts";
 import { Limiter } from "./limiter.ts";
 import { LoadedModel, type LoadOptions } from "./loaded_model.ts";
+import { MetaModel } from "./meta_model.ts";
 import type { ModelRegistry } from "./model_registry.ts";
+import type { ServedModel } from "./served_model.ts";
 
 /** Bound on one hook call of a request without a deadline. */
 const HOOK_CALL_TIMEOUT_MS = 60_000;
 /** Bound on evaluating a hook file. */
 const HOOK_LOAD_TIMEOUT_MS = 30_000;
+const MAX_CONCURRENT_LOADS = 8;
 
 export interface LoaderOptions {
   readonly config: ServerConfig;
-  readonly registry: ModelRegistry<LoadedModel>;
+  readonly registry: ModelRegistry<ServedModel>;
   readonly scheduler: Scheduler;
   readonly logger: Logger;
   /** Told of every bundle that could not be loaded. */
   readonly onFailure: (model: string) => void;
   /** Told of every model, before it is admitted. */
-  readonly onLoaded: (model: LoadedModel) => void;
+  readonly onLoaded: (model: ServedModel) => void;
+  /** Once true, models that have not begun to load are left alone. */
+  readonly isStopping: () => boolean;
   /** Told when a hook worker had to be ended. */
   readonly onHookWorkerLost: (model: string, reason: string) => void;
 }
@@ -70,54 +75,98 @@ export async function loadBundles(
   const compilers = new Limiter(
     config.runtime.compileParallelism || Math.max(1, navigator.hardwareConcurrency >> 1),
   );
-  // Bundles themselves are bounded too: each holds its weights file and its uploads.
-  const loads = new Limiter(8);
-  await Promise.all(
-    pending.map(({ name, directory }) =>
-      loads.run(() => loadOne(name, directory, backend, compilers, options))
-    ),
-  );
+  const shared = {
+    backend,
+    compileSettings: config.runtime.autotune ? {} : { autotuneLevel: 0 },
+    compile: <T>(work: () => Promise<T>) => compilers.run(work),
+    hooks: {
+      size: hookWorkers(config),
+      callTimeoutMs: HOOK_CALL_TIMEOUT_MS,
+      loadTimeoutMs: HOOK_LOAD_TIMEOUT_MS,
+    },
+    onHookWorkerLost: options.onHookWorkerLost,
+  };
+  const bundles = (await Promise.all(pending.map((found) => readOne(found, options))))
+    .filter((bundle) => bundle !== undefined);
+  refuseNestedMetas(bundles, options);
+  // Bundles themselves are bounded too: each holds its uploads.
+  const loads = new Limiter(MAX_CONCURRENT_LOADS);
+  await Promise.all(bundles.map((bundle) => loads.run(() => loadOne(bundle, shared, options))));
+}
+
+async function readOne(
+  { name, directory }: PendingBundle,
+  options: LoaderOptions,
+): Promise<Bundle | undefined> {
+  try {
+    const bundle = await loadBundle(directory, name);
+    for (const warning of bundle.warnings) options.logger.warn(warning, { model: name });
+    return bundle;
+  } catch (error) {
+    fail(options, name, error);
+    return undefined;
+  }
+}
+
+/** A meta may only call regular models; what it calls may also be missing here, which is worth a line. */
+function refuseNestedMetas(bundles: Bundle[], options: LoaderOptions): void {
+  const kinds = new Map(bundles.map(({ name, kind }) => [name, kind]));
+  for (const bundle of bundles.filter(({ kind }) => kind === "meta")) {
+    const { calls } = bundle.manifest;
+    const nested = calls.find((name) => kinds.get(name) === "meta");
+    if (nested !== undefined) {
+      bundles.splice(bundles.indexOf(bundle), 1);
+      bundle[Symbol.dispose]();
+      const problem = `meta.calls names ${JSON.stringify(nested)}, which is itself a meta model`;
+      fail(options, bundle.name, new BundleError(bundle.name, problem));
+    }
+    for (const name of calls) {
+      if (!kinds.has(name)) {
+        options.logger.warn("a meta model calls a model that is not here", {
+          model: bundle.name,
+          calls: name,
+        });
+      }
+    }
+  }
 }
 
 async function loadOne(
-  name: string,
-  directory: string,
-  backend: Backend,
-  compilers: Limiter,
+  bundle: Bundle,
+  shared: Omit<LoadOptions, "weight" | "maxRows">,
   options: LoaderOptions,
 ): Promise<void> {
   const { config, registry, scheduler, logger } = options;
+  const { name } = bundle;
   const startMs = performance.now();
   try {
-    const bundle = await loadBundle(directory, name);
-    for (const warning of bundle.warnings) logger.warn(warning, { model: name });
-    if (bundle.kind === "meta") {
+    if (options.isStopping()) {
       bundle[Symbol.dispose]();
-      throw new BundleError(name, "it is a meta model, a kind this version cannot run");
+      return;
     }
-    const policy = config.scheduler.models.get(name);
-    const loadOptions: LoadOptions = {
-      backend,
-      compileSettings: config.runtime.autotune ? {} : { autotuneLevel: 0 },
-      compile: (work) => compilers.run(work),
-      hookWorkers: hookWorkers(config),
-      hookCallTimeoutMs: HOOK_CALL_TIMEOUT_MS,
-      hookLoadTimeoutMs: HOOK_LOAD_TIMEOUT_MS,
-      weight: policy?.weight ?? 1,
-      maxRows: policy?.maxBatchSize,
-      onHookWorkerLost: options.onHookWorkerLost,
-    };
-    const model = await LoadedModel.load(bundle, loadOptions);
+    let model: ServedModel;
+    if (bundle.kind === "meta") {
+      model = await MetaModel.load(bundle, shared);
+    } else {
+      const policy = config.scheduler.models.get(name);
+      model = await LoadedModel.load(bundle, {
+        ...shared,
+        weight: policy?.weight ?? 1,
+        maxRows: policy?.maxBatchSize,
+      });
+      scheduler.admit(model);
+    }
     options.onLoaded(model);
-    scheduler.admit(model);
     registry.setReady(name, model);
-    const { clientInputs, clientOutputs } = model.bundle.manifest;
+    const { clientInputs, clientOutputs } = bundle.manifest;
     logger.info("model loaded", {
       model: name,
       inputs: clientInputs.map((tensor) => `${tensor.name}: ${formatSpec(tensor)}`),
       outputs: clientOutputs.map((tensor) => `${tensor.name}: ${formatSpec(tensor)}`),
-      batchSizes: model.allSizes.filter((size) => size > 0),
-      weightBytes: model.weightBytes,
+      ...(model.kind === "meta" ? { calls: [...model.calls] } : {
+        batchSizes: model.allSizes.filter((size) => size > 0),
+        weightBytes: model.weightBytes,
+      }),
       seconds: Math.round(performance.now() - startMs) / 1000,
     });
   } catch (error) {

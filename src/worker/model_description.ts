@@ -14,10 +14,10 @@ import {
   ModelMetadataResponseSchema,
   ModelOutputSchema,
 } from "../protocol/mod.ts";
-import type { LoadedModel } from "./loaded_model.ts";
+import type { ServedModel } from "./served_model.ts";
 
 /** `ModelMetadata`: client-facing tensors in wire order, -1 for batch and variable axes. */
-export function describeModel(model: LoadedModel, platform: string): ModelMetadataResponse {
+export function describeModel(model: ServedModel, platform: string): ModelMetadataResponse {
   const tensor = ({ name, datatype, shape }: ManifestTensor) =>
     create(ModelMetadataResponse_TensorMetadataSchema, {
       name,
@@ -38,9 +38,10 @@ export function describeModel(model: LoadedModel, platform: string): ModelMetada
  * `max_batch_size` is positive, which needs it to come first in every tensor; a model laid out otherwise
  * is described as unbatched, with full shapes.
  */
-export function configureModel(model: LoadedModel, platform: string): ModelConfig {
+export function configureModel(model: ServedModel, platform: string): ModelConfig {
   const { clientInputs, clientOutputs } = model.bundle.manifest;
-  const isBatched = model.maxBatchSize > 0 &&
+  const maxBatchSize = model.kind === "model" ? model.maxBatchSize : 0;
+  const isBatched = maxBatchSize > 0 &&
     [...clientInputs, ...clientOutputs].every(({ batchAxis }) => batchAxis === 0);
   const fields = ({ name, datatype, shape }: ManifestTensor) => ({
     name,
@@ -51,7 +52,7 @@ export function configureModel(model: LoadedModel, platform: string): ModelConfi
     name: model.name,
     platform,
     backend: "pjrt",
-    maxBatchSize: isBatched ? model.maxBatchSize : 0,
+    maxBatchSize: isBatched ? maxBatchSize : 0,
     input: clientInputs.map((tensor) => create(ModelInputSchema, fields(tensor))),
     output: clientOutputs.map((tensor) => create(ModelOutputSchema, fields(tensor))),
     instanceGroup: [
@@ -61,7 +62,7 @@ export function configureModel(model: LoadedModel, platform: string): ModelConfi
         kind: platform === "cpu" ? ModelInstanceGroup_Kind.CPU : ModelInstanceGroup_Kind.GPU,
       }),
     ],
-    schedulingChoice: isBatched && model.isCoalescable
+    schedulingChoice: isBatched && model.kind === "model" && model.isCoalescable
       ? {
         case: "dynamicBatching",
         value: { preferredBatchSize: model.allSizes.filter((size) => size > 1) },

@@ -11,7 +11,12 @@ import type { Origins, ServerConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { gpuLabel, serveHttp, WorkerMetrics } from "../metrics/mod.ts";
-import { file_inference_grpc_service, GRPCInferenceService } from "../protocol/mod.ts";
+import {
+  ControlService,
+  file_inference_grpc_service,
+  file_reactant_control_control,
+  GRPCInferenceService,
+} from "../protocol/mod.ts";
 import { type Backend, openBackend } from "../runtime/mod.ts";
 import { DISCIPLINES, type DispatchRecord, Scheduler } from "../scheduler/mod.ts";
 import {
@@ -24,10 +29,12 @@ import {
 } from "../transport/mod.ts";
 import { Admission } from "./admission.ts";
 import { warnOfIneffectiveSettings } from "./ineffective_settings.ts";
+import { controlService } from "./control_service.ts";
 import { inferenceService } from "./inference_service.ts";
-import type { LoadedModel } from "./loaded_model.ts";
 import { announceBundles, loadBundles, type LoaderOptions } from "./loader.ts";
 import { ModelRegistry } from "./model_registry.ts";
+import { ModelRunner } from "./model_runner.ts";
+import { regularModels, type ServedModel } from "./served_model.ts";
 import { SharedMemory } from "./shared_memory.ts";
 import { nextStopSignal } from "./signals.ts";
 import { InferTotals } from "./statistics.ts";
@@ -50,7 +57,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   using stop = nextStopSignal();
   await using stack = new AsyncDisposableStack();
 
-  const registry = stack.use(new ModelRegistry<LoadedModel>());
+  const registry = stack.use(new ModelRegistry<ServedModel>());
   const regions = stack.use(new SharedMemory());
   const admission = new Admission(config.endpoints.maxConcurrentRequests);
   const totals = new Map<string, InferTotals>();
@@ -72,22 +79,40 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     for (const service of ["", GRPCInferenceService.typeName]) health.set(service, status);
   };
   announceHealth();
-  const inference = inferenceService({
+  const runner = new ModelRunner({
     registry,
     scheduler,
+    metaConcurrency: config.meta.concurrency,
+    scratchBytes: config.meta.scratchBytes,
+    scratchSlots: config.meta.scratchSlots,
+    onHooks: (model, seconds) => metrics.hooksRan(model, seconds),
+  });
+  const inference = inferenceService({
+    registry,
+    runner,
     regions,
     admission,
     totals,
     observer: { ended: (model, status, seconds) => metrics.requestEnded(model, status, seconds) },
-    onHooks: (model, seconds) => metrics.hooksRan(model, seconds),
     platform: () => state.backend?.platform ?? config.runtime.backend,
     version: manifest.version,
     isReady: () => readiness().isReady,
   });
   const methods: MethodTable = new Map([
     ...inference,
+    ...controlService({ registry, scheduler, discipline: config.scheduler.discipline }),
     ...healthMethods(health),
-    ...reflectionMethods({ files: [file_inference_grpc_service] }),
+    ...reflectionMethods({
+      files: [file_inference_grpc_service, file_reactant_control_control],
+      // The control file also defines the gateway's service, which a worker does not have.
+      services: [
+        GRPCInferenceService.typeName,
+        ControlService.typeName,
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+      ],
+    }),
   ]);
   const metrics = new WorkerMetrics({
     worker: workerName,
@@ -101,7 +126,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     methods: methods.keys(),
     readings: {
       models: () =>
-        registry.models().map((model) => ({
+        regularModels(registry).map((model) => ({
           name: model.name,
           queueDepth: scheduler.queueOf(model.name)?.depth ?? 0,
           weightBytes: model.weightBytes,
@@ -121,6 +146,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     scheduler,
     logger,
     onFailure: (model) => metrics.bundleFailed(model),
+    isStopping: () => state.isStopping,
     onLoaded: (model) => totals.set(model.name, new InferTotals()),
     onHookWorkerLost: (model, reason) => {
       metrics.hookWorkerLost(model);

@@ -1,0 +1,71 @@
+/**
+ * A model made of other models: its hook's `run` chains them. It has no program and no weights; it owns
+ * its hook pool.
+ */
+
+import { type MetaBundle, readHook } from "../bundle/mod.ts";
+import { InternalError, messageOf } from "../errors.ts";
+import { ClientContract } from "../protocol/mod.ts";
+import type { NamedTensor } from "../tensor/mod.ts";
+import { type HookCallLimits, HookPool, type MetaServices } from "./hooks/mod.ts";
+import { checkOutputs, type HookOptions } from "./model_hooks.ts";
+
+export class MetaModel implements Disposable {
+  readonly kind = "meta";
+  readonly name: string;
+  readonly bundle: MetaBundle;
+  readonly contract: ClientContract;
+  /** Models it may call. */
+  readonly calls: ReadonlySet<string>;
+  /** Of successful runs. `computeSeconds`: spent inside sub-calls. */
+  readonly counters = { requests: 0, computeSeconds: 0 };
+  readonly #hooks: HookPool;
+
+  private constructor(bundle: MetaBundle, hooks: HookPool) {
+    const { clientInputs, clientOutputs, calls } = bundle.manifest;
+    this.name = bundle.name;
+    this.bundle = bundle;
+    this.contract = new ClientContract(bundle.name, clientInputs, clientOutputs);
+    this.calls = new Set(calls);
+    this.#hooks = hooks;
+  }
+
+  /** Evaluates the hook file. @throws {BundleError} */
+  static async load(bundle: MetaBundle, options: HookOptions): Promise<MetaModel> {
+    const hooks = await HookPool.open({
+      ...options.hooks,
+      model: bundle.name,
+      kind: "meta",
+      directory: bundle.hook.directory,
+      source: await readHook(bundle.name, bundle.hook),
+      onWorkerLost: (reason) => options.onHookWorkerLost?.(bundle.name, reason),
+    });
+    return new MetaModel(bundle, hooks);
+  }
+
+  /**
+   * Runs once.
+   * @param inputs client inputs as `contract` checked them
+   * @throws {ServerError} a sub-call's own that `run` let through, else INTERNAL
+   */
+  async run(
+    inputs: readonly NamedTensor[],
+    limits: HookCallLimits,
+    services: MetaServices,
+  ): Promise<NamedTensor[]> {
+    const outputs = await this.#hooks.call("run", inputs, limits, services);
+    try {
+      checkOutputs(outputs, this.contract.outputs);
+    } catch (error) {
+      throw new InternalError(
+        `run of model ${JSON.stringify(this.name)} gave bad tensors: ${messageOf(error)}`,
+      );
+    }
+    return outputs;
+  }
+
+  [Symbol.dispose](): void {
+    this.#hooks[Symbol.dispose]();
+    this.bundle[Symbol.dispose]();
+  }
+}

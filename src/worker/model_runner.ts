@@ -1,0 +1,171 @@
+/**
+ * Runs a model on checked inputs, whoever asks: a client, or a meta model. Regular models go through
+ * their hooks and the scheduler; metas through the gate and their `run`.
+ */
+
+import { DeadlineExceededError, InternalError, InvalidArgumentError } from "../errors.ts";
+import type { Scheduler } from "../scheduler/mod.ts";
+import type { NamedTensor } from "../tensor/mod.ts";
+import { Gate } from "./gate.ts";
+import type { HookCallLimits, Scratch } from "./hooks/mod.ts";
+import type { LoadedModel } from "./loaded_model.ts";
+import type { MetaModel } from "./meta_model.ts";
+import type { ModelRegistry } from "./model_registry.ts";
+import type { ServedModel } from "./served_model.ts";
+
+/** Scratch memory one run may have, whatever the pool: a mistaken size must not end the process. */
+const MAX_SCRATCH_BYTES = 2 ** 32;
+
+export interface ModelRunnerOptions {
+  readonly registry: ModelRegistry<ServedModel>;
+  readonly scheduler: Scheduler;
+  /** Meta runs in progress at most; metas that call nothing do not count. */
+  readonly metaConcurrency: number;
+  /** Working memory of all meta runs together, in bytes, given out in multiples of a slot. */
+  readonly scratchBytes: number;
+  readonly scratchSlots: number;
+  /** Told how long the hooks of a request took together. */
+  readonly onHooks: (model: string, seconds: number) => void;
+}
+
+export class ModelRunner {
+  readonly #options: ModelRunnerOptions;
+  readonly #gate: Gate;
+  /** Slots of scratch memory; `undefined`: no bound. */
+  readonly #slots: Gate | undefined;
+
+  constructor(options: ModelRunnerOptions) {
+    this.#options = options;
+    this.#gate = new Gate(options.metaConcurrency, "a place among the meta models in progress");
+    const { scratchBytes, scratchSlots } = options;
+    this.#slots = scratchBytes > 0 && scratchSlots > 0
+      ? new Gate(scratchSlots, "scratch memory")
+      : undefined;
+  }
+
+  /**
+   * Runs a model.
+   * @param inputs client inputs as the model's contract checked them, with the `rows` it found
+   * @throws {ServerError}
+   */
+  run(
+    model: ServedModel,
+    inputs: readonly NamedTensor[],
+    rows: number | undefined,
+    limits: HookCallLimits,
+  ): Promise<NamedTensor[]> {
+    return model.kind === "meta"
+      ? this.#runMeta(model, inputs, limits)
+      : this.#runModel(model, inputs, rows, limits, false);
+  }
+
+  async #runModel(
+    model: LoadedModel,
+    inputs: readonly NamedTensor[],
+    rows: number | undefined,
+    limits: HookCallLimits,
+    isCommitted: boolean,
+  ): Promise<NamedTensor[]> {
+    const startMs = performance.now();
+    const prepared = model.prepare(inputs, rows, limits);
+    const work = prepared instanceof Promise ? await prepared : prepared;
+    const queuedMs = performance.now();
+    const results = await this.#options.scheduler.submit(model.name, {
+      inputs: work.inputs,
+      rows: work.rows,
+      variantKey: work.variantKey,
+      deadlineMs: limits.deadlineMs,
+      isAborted: limits.isAborted ?? (() => false),
+      isCommitted,
+    });
+    const ranMs = performance.now();
+    const finished = model.finish(results, limits);
+    const outputs = finished instanceof Promise ? await finished : finished;
+    if (model.hasHooks) {
+      const hookMs = queuedMs - startMs + performance.now() - ranMs;
+      this.#options.onHooks(model.name, hookMs / 1000);
+    }
+    return outputs;
+  }
+
+  async #runMeta(
+    meta: MetaModel,
+    inputs: readonly NamedTensor[],
+    limits: HookCallLimits,
+  ): Promise<NamedTensor[]> {
+    refuseLate(meta.name, limits);
+    using _permit = meta.calls.size > 0 ? await this.#gate.enter(limits) : undefined;
+    let computeMs = 0;
+    const outputs = await meta.run(inputs, limits, {
+      callModel: async (name, tensors) => {
+        const startMs = performance.now();
+        try {
+          return await this.#callModel(meta, name, tensors, limits);
+        } finally {
+          computeMs += performance.now() - startMs;
+        }
+      },
+      scratch: (bytes) => this.#lendScratch(bytes, limits),
+    });
+    meta.counters.requests++;
+    meta.counters.computeSeconds += computeMs / 1000;
+    return outputs;
+  }
+
+  async #callModel(
+    meta: MetaModel,
+    name: string,
+    tensors: readonly NamedTensor[],
+    limits: HookCallLimits,
+  ): Promise<NamedTensor[]> {
+    const [caller, callee] = [JSON.stringify(meta.name), JSON.stringify(name.slice(0, 200))];
+    if (!meta.calls.has(name)) {
+      throw new InternalError(`Model ${caller} called ${callee}, which its meta.calls do not name`);
+    }
+    refuseLate(meta.name, limits);
+    const model = this.#options.registry.ready(name);
+    if (model.kind === "meta") {
+      throw new InternalError(`Model ${caller} called ${callee}, which is itself a meta model`);
+    }
+    let checked;
+    try {
+      checked = model.contract.checkInputs(tensors);
+    } catch (error) {
+      // The client did not make these tensors; the glue between the stages did.
+      if (!(error instanceof InvalidArgumentError)) throw error;
+      throw new InternalError(`Model ${caller} called ${callee} wrongly: ${error.message}`);
+    }
+    return await this.#runModel(model, checked.inputs, checked.rows, limits, true);
+  }
+
+  /**
+   * Lends working memory. What is bounded is the amount: every loan is memory of its own, zeroed, so
+   * that no model ever sees what another one left. More than the whole pool waits until all of it is
+   * free.
+   */
+  async #lendScratch(bytes: number, limits: HookCallLimits): Promise<Scratch> {
+    if (bytes > MAX_SCRATCH_BYTES) {
+      throw new InternalError(
+        `${bytes} bytes of scratch memory are more than the ${MAX_SCRATCH_BYTES} a run may have`,
+      );
+    }
+    const { scratchBytes, scratchSlots } = this.#options;
+    const slots = Math.max(1, Math.ceil(bytes / Math.floor(scratchBytes / scratchSlots)));
+    const permit = await this.#slots?.enter(limits, slots);
+    try {
+      const buffer = new SharedArrayBuffer(bytes);
+      return { buffer, [Symbol.dispose]: () => permit?.[Symbol.dispose]() };
+    } catch (error) {
+      permit?.[Symbol.dispose]();
+      throw new InternalError(`${bytes} bytes of scratch memory cannot be had`, { cause: error });
+    }
+  }
+}
+
+function refuseLate(model: string, { deadlineMs }: HookCallLimits): void {
+  if (deadlineMs !== undefined && performance.now() >= deadlineMs) {
+    throw new DeadlineExceededError(
+      `The deadline passed before model ${JSON.stringify(model)} could go on`,
+    );
+  }
+}

@@ -1,0 +1,21 @@
+/** Methods whose messages go through the generated code. */
+
+import type {
+  DescMessage,
+  DescMethodUnary,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
+import { decodeRequest, encodeMessage, methodPath } from "../protocol/mod.ts";
+import type { MethodHandler } from "../transport/mod.ts";
+
+/** A method table's row: `answer` gives the fields of the response, or throws a `ServerError`. */
+export function unary<I extends DescMessage, O extends DescMessage>(
+  method: DescMethodUnary<I, O>,
+  answer: (request: MessageShape<I>) => MessageInitShape<O>,
+): [string, MethodHandler] {
+  return [methodPath(method), {
+    kind: "unary",
+    handle: (message) => encodeMessage(method.output, answer(decodeRequest(method.input, message))),
+  }];
+}
