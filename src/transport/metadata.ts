@@ -4,7 +4,7 @@ import { InvalidArgumentError } from "../errors.ts";
 import type { Metadata } from "./handler.ts";
 
 /** A header field as it travels: lower-case name, `-bin` values in base64. */
-export type WireField = readonly [name: string, value: string];
+export type WireField = readonly [name: string, value: string, isSensitive?: boolean];
 
 type Value = string | Uint8Array;
 
@@ -99,9 +99,8 @@ export class CallMetadata implements Metadata {
 
   /** Header fields for the wire, after `into` if that is given. */
   toFields(into: WireField[] = []): WireField[] {
-    for (const entry of this.#all()) {
-      const [name, value] = entry;
-      into.push(typeof value === "string" ? entry as WireField : [name, encodeBinary(value)]);
+    for (const [name, value] of this.#all()) {
+      into.push(typeof value === "string" ? [name, value] : [name, encodeBinary(value)]);
     }
     return into;
   }

@@ -5,6 +5,21 @@
  */
 
 export * from "./handler.ts";
+export {
+  type BackoffOptions,
+  type CallOptions,
+  type ClientOptions,
+  type ClientStream,
+  GrpcClient,
+  type UnaryResponse,
+} from "./grpc/mod.ts";
 export { CallMetadata } from "./metadata.ts";
 export { serveGrpc, type ServeOptions, type TransportName } from "./serve.ts";
+export {
+  healthMethods,
+  HealthStatus,
+  reflectionMethods,
+  type ReflectionOptions,
+  type ServingStatus,
+} from "./services/mod.ts";
 export { type CallStatus, errorOfStatus, STATUS_NUMBERS, statusName } from "./status.ts";

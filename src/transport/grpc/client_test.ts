@@ -1,0 +1,582 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { InvalidArgumentError, ServerError } from "../../errors.ts";
+import { startGrpcJsServer } from "../grpcjs/mod.ts";
+import { type GrpcServer, joinMessage, type Message, type MethodHandler } from "../handler.ts";
+import { acceptHttp2, ErrorCode, type HeaderList, type Http2Connection } from "../http2/mod.ts";
+import { CallMetadata } from "../metadata.ts";
+import type { StatusName } from "../../errors.ts";
+import { type ClientOptions, GrpcClient } from "./client.ts";
+import { startNativeServer } from "./server.ts";
+import { SocketStream } from "./socket.ts";
+
+const MAX_BYTES = 4 << 20;
+
+function pattern(length: number, seed = 0): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let index = 0; index < length; index++) bytes[index] = index * 31 + seed + (index >> 8);
+  return bytes;
+}
+
+async function until(isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+/** Asserts a rejection with a `ServerError` of this status. */
+async function rejects(
+  promise: Promise<unknown>,
+  status: StatusName,
+  message: RegExp = /./,
+): Promise<void> {
+  await assert.rejects(promise, (error: unknown) => {
+    assert.ok(error instanceof ServerError, String(error));
+    assert.equal(error.status, status, error.message);
+    assert.match(error.message, message);
+    return true;
+  });
+}
+
+async function collect(messages: AsyncIterable<Message>): Promise<Uint8Array[]> {
+  const all: Uint8Array[] = [];
+  for await (const message of messages) all.push(new Uint8Array(joinMessage(message)));
+  return all;
+}
+
+function methods(): Map<string, MethodHandler> {
+  return new Map<string, MethodHandler>([
+    ["/t.T/Echo", { kind: "unary", handle: (request) => request }],
+    ["/t.T/Refuse", {
+      kind: "unary",
+      handle: (_, call) => {
+        call.responseTrailers.append("x-why", "because");
+        throw new InvalidArgumentError("100% wrong ✓");
+      },
+    }],
+    ["/t.T/Meta", {
+      kind: "unary",
+      handle: (request, call) => {
+        call.responseHeaders.append("x-got", String(call.metadata.get("x-sent")));
+        call.responseTrailers.append("x-raw-bin", call.metadata.get("x-sent-bin") as Uint8Array);
+        return request;
+      },
+    }],
+    ["/t.T/Hang", {
+      kind: "unary",
+      handle: (_, call) =>
+        new Promise((_, reject) =>
+          call.signal.addEventListener("abort", () => reject(call.signal.reason))
+        ),
+    }],
+    ["/t.T/TimeLeft", {
+      kind: "unary",
+      handle: (
+        _,
+        call,
+      ) => [new TextEncoder().encode(String(call.deadlineMs! - performance.now()))],
+    }],
+    ["/t.T/Bidi", {
+      kind: "stream",
+      async *handle(requests) {
+        for await (const request of requests) yield request;
+      },
+    }],
+    ["/t.T/Fail", {
+      kind: "stream",
+      async *handle() {
+        yield [pattern(1)];
+        yield [pattern(2)];
+        throw new ServerError("DATA_LOSS", "midway");
+      },
+    }],
+    ["/t.T/Forever", {
+      kind: "stream",
+      async *handle(_, call) {
+        while (!call.isAborted) {
+          yield [pattern(100_000)];
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+      },
+    }],
+  ]);
+}
+
+async function withServer(
+  serve: (options: Parameters<typeof startNativeServer>[0]) => Promise<GrpcServer>,
+  body: (client: GrpcClient, server: GrpcServer) => Promise<void>,
+  options: Partial<ClientOptions> = {},
+): Promise<void> {
+  const server = await serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    methods: methods(),
+    maxReceiveBytes: MAX_BYTES,
+    maxSendBytes: MAX_BYTES,
+  });
+  const client = new GrpcClient({ target: `127.0.0.1:${server.port}`, ...options });
+  try {
+    await body(client, server);
+  } finally {
+    await client.close();
+    await server.shutdown(1000);
+  }
+}
+
+for (
+  const [name, serve] of [["native", startNativeServer], ["grpc-js", startGrpcJsServer]] as const
+) {
+  const check = (
+    title: string,
+    body: (client: GrpcClient, server: GrpcServer) => Promise<void>,
+    options: Partial<ClientOptions> = {},
+  ) => Deno.test(`GrpcClient to ${name}: ${title}`, () => withServer(serve, body, options));
+
+  check("echoes unary messages of any size, many at once", async (client) => {
+    const sizes = [0, 1, 3000, 16_384, 65_536, 1_000_003, MAX_BYTES];
+    await Promise.all(
+      Array.from({ length: 60 }, async (_, index) => {
+        const request = pattern(sizes[index % sizes.length]!, index);
+        const half = request.length >> 1;
+        const { message } = await client.unary("/t.T/Echo", [
+          request.subarray(0, half),
+          request.subarray(half),
+        ]);
+        assert.ok(Buffer.from(joinMessage(message)).equals(request));
+      }),
+    );
+    assert.equal(client.activeCalls, 0);
+  });
+
+  check("gives a status as its error, with the trailers", async (client) => {
+    let why: unknown;
+    await rejects(
+      client.unary("/t.T/Refuse", [pattern(3)], {
+        onTrailers: (trailers) => why = trailers.get("x-why"),
+      }),
+      "INVALID_ARGUMENT",
+      /^100% wrong ✓$/,
+    );
+    assert.equal(why, "because");
+    await rejects(client.unary("/t.T/Nope", [pattern(3)]), "UNIMPLEMENTED");
+  });
+
+  check("carries metadata both ways", async (client) => {
+    const metadata = CallMetadata.from([["x-sent", "a b"], ["x-sent-bin", pattern(40)]]);
+    const response = await client.unary("/t.T/Meta", [pattern(1)], { metadata });
+    assert.equal(response.headers.get("x-got"), "a b");
+    assert.deepEqual(new Uint8Array(response.trailers.get("x-raw-bin") as Uint8Array), pattern(40));
+  });
+
+  check("keeps deadlines on both ends", async (client) => {
+    const started = performance.now();
+    await rejects(
+      client.unary("/t.T/Hang", [], { deadlineMs: started + 60 }),
+      "DEADLINE_EXCEEDED",
+    );
+    assert.ok(performance.now() - started >= 59 && performance.now() - started < 1000);
+    await rejects(
+      client.unary("/t.T/Echo", [], { deadlineMs: performance.now() - 1 }),
+      "DEADLINE_EXCEEDED",
+    );
+    const { message } = await client.unary("/t.T/TimeLeft", [], {
+      deadlineMs: performance.now() + 5000,
+    });
+    const left = Number(new TextDecoder().decode(joinMessage(message)));
+    assert.ok(left > 4000 && left <= 5002, String(left));
+  });
+
+  check("cancels by signal, before and after the start", async (client, server) => {
+    const controller = new AbortController();
+    const call = client.unary("/t.T/Hang", [], { signal: controller.signal });
+    await until(() => server.activeCalls === 1);
+    controller.abort();
+    await rejects(call, "CANCELLED");
+    await until(() => server.activeCalls === 0);
+    await rejects(client.unary("/t.T/Echo", [], { signal: controller.signal }), "CANCELLED");
+    assert.equal((await client.unary("/t.T/Echo", [pattern(5)])).message.length, 1);
+  });
+
+  check("streams both ways, with back-pressure", async (client) => {
+    const requests = Array.from({ length: 300 }, (_, index) => pattern(index * 331, index));
+    const echoed = await collect(client.stream("/t.T/Bidi", requests.map((bytes) => [bytes])));
+    assert.equal(echoed.length, requests.length);
+    echoed.forEach((bytes, index) => assert.ok(Buffer.from(bytes).equals(requests[index]!)));
+    assert.deepEqual(await collect(client.stream("/t.T/Bidi", [])), []);
+  });
+
+  check("gives a stream's messages, then its failure", async (client) => {
+    const stream = client.stream("/t.T/Fail", []);
+    const got: number[] = [];
+    await rejects(
+      (async () => {
+        for await (const message of stream) got.push(joinMessage(message).length);
+      })(),
+      "DATA_LOSS",
+      /midway/,
+    );
+    assert.deepEqual(got, [1, 2]);
+  });
+
+  check("cancels a stream that is left early", async (client, server) => {
+    for await (const _ of client.stream("/t.T/Forever", [])) break;
+    await until(() => server.activeCalls === 0 && client.activeCalls === 0);
+  });
+
+  check("fails a stream whose requests throw", async (client, server) => {
+    async function* requests(): AsyncGenerator<Message> {
+      yield [pattern(1)];
+      await Promise.resolve();
+      throw new InvalidArgumentError("bad input file");
+    }
+    await rejects(collect(client.stream("/t.T/Bidi", requests())), "INVALID_ARGUMENT");
+    await until(() => server.activeCalls === 0);
+  });
+
+  check("refuses messages over its limits", async (client) => {
+    await rejects(client.unary("/t.T/Echo", [pattern(5001)]), "RESOURCE_EXHAUSTED", /5001 bytes/);
+    await rejects(
+      client.unary("/t.T/Echo", [pattern(4001)]),
+      "RESOURCE_EXHAUSTED",
+      /4001 bytes.*4000/,
+    );
+    assert.equal((await client.unary("/t.T/Echo", [pattern(4000)])).message[0]!.length, 4000);
+  }, { maxSendBytes: 5000, maxReceiveBytes: 4000 });
+
+  check("compresses when told to", async (client) => {
+    for (const size of [10, 5000, 2_000_000]) {
+      const { message } = await client.unary("/t.T/Echo", [pattern(size)]);
+      assert.ok(Buffer.from(joinMessage(message)).equals(pattern(size)));
+    }
+    const echoed = await collect(
+      client.stream("/t.T/Bidi", [[pattern(3000, 1)], [pattern(5, 2)], [pattern(9000, 3)]]),
+    );
+    assert.deepEqual(echoed, [pattern(3000, 1), pattern(5, 2), pattern(9000, 3)]);
+  }, { compression: "gzip" });
+
+  check("passes deadline and cancellation of a served call on", async (client, server) => {
+    const proxy = await startNativeServer({
+      hostname: "127.0.0.1",
+      port: 0,
+      maxReceiveBytes: MAX_BYTES,
+      maxSendBytes: MAX_BYTES,
+      methods: new Map(
+        ["/t.T/Hang", "/t.T/TimeLeft", "/t.T/Echo"].map((path): [string, MethodHandler] => [path, {
+          kind: "unary",
+          handle: async (request, call) =>
+            (await client.unary(path, request, { parent: call })).message,
+        }]),
+      ),
+    });
+    const caller = new GrpcClient({ target: `127.0.0.1:${proxy.port}` });
+    try {
+      const { message } = await caller.unary("/t.T/TimeLeft", [], {
+        deadlineMs: performance.now() + 3000,
+      });
+      const left = Number(new TextDecoder().decode(joinMessage(message)));
+      assert.ok(left > 2000 && left <= 3003, String(left));
+      const controller = new AbortController();
+      const hanging = caller.unary("/t.T/Hang", [], { signal: controller.signal });
+      await until(() => server.activeCalls === 1);
+      controller.abort();
+      await rejects(hanging, "CANCELLED");
+      await until(() => server.activeCalls === 0);
+      const large = pattern(3_000_000);
+      const echo = await caller.unary("/t.T/Echo", [large]);
+      assert.ok(Buffer.from(joinMessage(echo.message)).equals(large));
+    } finally {
+      await caller.close();
+      await proxy.shutdown(1000);
+    }
+  });
+}
+
+Deno.test("GrpcClient fails UNAVAILABLE when nobody listens, and again at once while it backs off", async () => {
+  const port = freePort();
+  const client = new GrpcClient({
+    target: `127.0.0.1:${port}`,
+    backoff: { initialMs: 60_000, maxMs: 60_000 },
+  });
+  await rejects(client.unary("/t.T/Echo", []), "UNAVAILABLE", /Cannot connect to 127\.0\.0\.1/);
+  const started = performance.now();
+  await rejects(client.unary("/t.T/Echo", []), "UNAVAILABLE");
+  assert.ok(performance.now() - started < 50);
+  const waiting = client.unary("/t.T/Echo", [], {
+    waitForReady: true,
+    deadlineMs: performance.now() + 50,
+  });
+  await rejects(waiting, "DEADLINE_EXCEEDED");
+  await client.close();
+  await rejects(client.unary("/t.T/Echo", []), "CANCELLED", /closed/);
+});
+
+Deno.test("GrpcClient with waitForReady waits for a server that comes later, and comes back", async () => {
+  const port = freePort();
+  const client = new GrpcClient({
+    target: `127.0.0.1:${port}`,
+    waitForReady: true,
+    backoff: { initialMs: 5, maxMs: 20 },
+  });
+  const early = client.unary("/t.T/Echo", [pattern(3)]);
+  const options = {
+    hostname: "127.0.0.1",
+    port,
+    methods: methods(),
+    maxReceiveBytes: MAX_BYTES,
+    maxSendBytes: MAX_BYTES,
+  };
+  for (let round = 0; round < 3; round++) {
+    const server = await startNativeServer(options);
+    assert.deepEqual(joinMessage((await early).message), pattern(3));
+    await client.connect();
+    assert.deepEqual(
+      joinMessage((await client.unary("/t.T/Echo", [pattern(9)])).message),
+      pattern(9),
+    );
+    await server.shutdown(0);
+  }
+  await client.close();
+});
+
+Deno.test("GrpcClient reaches a server over a Unix socket", async () => {
+  const directory = await Deno.makeTempDir();
+  const hostname = `unix:${directory}/grpc.sock`;
+  const options = { hostname, port: 0, methods: methods(), maxReceiveBytes: MAX_BYTES };
+  const server = await startNativeServer({ ...options, maxSendBytes: MAX_BYTES });
+  await assert.rejects(
+    startNativeServer({ ...options, maxSendBytes: 1 }),
+    /Cannot listen on unix:/,
+  );
+  const client = new GrpcClient({ target: hostname });
+  const large = pattern(MAX_BYTES);
+  const { message } = await client.unary("/t.T/Echo", [large]);
+  assert.ok(Buffer.from(joinMessage(message)).equals(large));
+  await client.close();
+  await server.shutdown(1000);
+  await assert.rejects(Deno.stat(`${directory}/grpc.sock`), Deno.errors.NotFound);
+  await Deno.remove(directory, { recursive: true });
+});
+
+Deno.test("startNativeServer() takes over the socket of a process that died", async () => {
+  const directory = await Deno.makeTempDir();
+  const path = `${directory}/grpc.sock`;
+  const script = `Deno.listen({ transport: "unix", path: ${JSON.stringify(path)} });` +
+    `Deno.kill(Deno.pid, "SIGKILL");`;
+  await new Deno.Command(Deno.execPath(), { args: ["eval", script] }).output();
+  await Deno.stat(path);
+  const server = await startNativeServer({
+    hostname: `unix:${path}`,
+    port: 0,
+    methods: methods(),
+    maxReceiveBytes: 1,
+    maxSendBytes: 1,
+  });
+  await server.shutdown(0);
+  await Deno.remove(directory, { recursive: true });
+});
+
+// A server that does what a scripted connection does: for answers a real gRPC server never gives.
+
+type Script = (stream: {
+  headers: HeaderList;
+  respond(headers: HeaderList, end: boolean): void;
+  send(bytes: Uint8Array, end?: boolean): void;
+  reset(code: number): void;
+  connection: Http2Connection;
+}) => void;
+
+async function withScript(
+  script: Script,
+  body: (client: GrpcClient, connections: Http2Connection[]) => Promise<void>,
+  limits: { maxConcurrentStreams?: number } = {},
+  options: Partial<ClientOptions> = {},
+): Promise<void> {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const connections: Http2Connection[] = [];
+  const accepting = (async () => {
+    for await (const conn of listener) {
+      const connection = acceptHttp2(new SocketStream(conn), { limits }, (stream, headers) => {
+        script({
+          headers,
+          respond: (fields, end) => stream.sendHeaders(fields, end),
+          send: (bytes, end = false) => stream.sendData([bytes], end),
+          reset: (code) => stream.reset(code),
+          connection,
+        });
+        return { onHeaders() {}, onData: () => false, onEnd() {}, onDrain() {} };
+      });
+      connections.push(connection);
+    }
+  })();
+  const client = new GrpcClient({ target: `127.0.0.1:${listener.addr.port}`, ...options });
+  try {
+    await body(client, connections);
+  } finally {
+    await client.close();
+    listener.close();
+    await accepting;
+    for (const connection of connections) connection.destroy();
+    await Promise.all(connections.map((connection) => connection.closed));
+  }
+}
+
+const OK: HeaderList = [[":status", "200"], ["content-type", "application/grpc"]];
+const EMPTY_MESSAGE = new Uint8Array(5);
+
+Deno.test("GrpcClient makes sense of answers that are not gRPC's", async () => {
+  const cases: [(stream: Parameters<Script>[0]) => void, StatusName, RegExp][] = [
+    [(s) => s.respond([[":status", "503"]], true), "UNAVAILABLE", /503/],
+    [
+      (s) => s.respond([[":status", "404"], ["content-type", "text/html"]], false),
+      "UNIMPLEMENTED",
+      /404/,
+    ],
+    [
+      (s) => s.respond([[":status", "200"], ["content-type", "text/html"]], false),
+      "UNKNOWN",
+      /text\/html/,
+    ],
+    [(s) => s.respond([[":status", "200"]], true), "UNKNOWN", /no grpc-status/],
+    [(s) => (s.respond(OK, false), s.send(EMPTY_MESSAGE, true)), "INTERNAL", /without a status/],
+    [(s) => (s.respond(OK, false), s.respond([["x-a", "b"]], true)), "UNKNOWN", /no grpc-status/],
+    [(s) => (s.respond(OK, false), s.respond([["grpc-status", "99"]], true)), "UNKNOWN", /.*/],
+    [
+      (s) => (s.respond(OK, false), s.respond([["grpc-status", "0"]], true)),
+      "UNIMPLEMENTED",
+      /no response/,
+    ],
+    [
+      (s) => {
+        s.respond(OK, false);
+        s.send(EMPTY_MESSAGE);
+        s.send(EMPTY_MESSAGE);
+      },
+      "UNIMPLEMENTED",
+      /more than one/,
+    ],
+    [
+      (s) => {
+        s.respond(OK, false);
+        s.send(EMPTY_MESSAGE.subarray(0, 3));
+        s.respond([["grpc-status", "0"]], true);
+      },
+      "INTERNAL",
+      /inside a message/,
+    ],
+    [(s) => (s.respond(OK, false), s.send(Uint8Array.of(7, 0, 0, 0, 0))), "INTERNAL", /flag 7/],
+    [
+      (s) => (s.respond(OK, false), s.send(Uint8Array.of(1, 0, 0, 0, 0))),
+      "INTERNAL",
+      /marked compressed/,
+    ],
+    [
+      (s) => {
+        s.respond([...OK, ["grpc-encoding", "snappy"]], false);
+        s.send(Uint8Array.of(1, 0, 0, 0, 1, 0));
+      },
+      "INTERNAL",
+      /snappy/,
+    ],
+    [(s) => s.reset(ErrorCode.INTERNAL_ERROR), "INTERNAL", /reset/],
+    [(s) => s.reset(ErrorCode.ENHANCE_YOUR_CALM), "RESOURCE_EXHAUSTED", /reset/],
+    [(s) => s.reset(ErrorCode.CANCEL), "CANCELLED", /reset/],
+    [(s) => s.connection.destroy(), "UNAVAILABLE", /lost/],
+  ];
+  for (const [script, status, message] of cases) {
+    await withScript(script, async (client) => {
+      await rejects(client.unary("/t.T/Echo", [pattern(5)]), status, message);
+      assert.equal(client.activeCalls, 0);
+    });
+  }
+});
+
+Deno.test("GrpcClient inflates what it did not compress itself", async () => {
+  const packed = new Uint8Array(gzipSync(pattern(5000)));
+  assert.equal(gunzipSync(packed).length, 5000);
+  await withScript((stream) => {
+    stream.respond([...OK, ["grpc-encoding", "gzip"]], false);
+    const prefix = new Uint8Array(5);
+    prefix[0] = 1;
+    new DataView(prefix.buffer).setUint32(1, packed.length);
+    stream.send(prefix);
+    stream.send(packed);
+    stream.respond([["grpc-status", "0"]], true);
+  }, async (client) => {
+    const { message } = await client.unary("/t.T/Echo", []);
+    assert.deepEqual(new Uint8Array(joinMessage(message)), pattern(5000));
+  });
+});
+
+function answer(stream: Parameters<Script>[0]): void {
+  stream.respond(OK, false);
+  stream.send(EMPTY_MESSAGE);
+  stream.respond([["grpc-status", "0"]], true);
+}
+
+Deno.test("GrpcClient tries a refused stream again, requests and all", async () => {
+  for (const isStream of [false, true]) {
+    let count = 0;
+    await withScript((stream) => {
+      if (++count < 4) stream.reset(ErrorCode.REFUSED_STREAM);
+      else answer(stream);
+    }, async (client) => {
+      if (isStream) {
+        assert.equal(
+          (await collect(client.stream("/t.T/Bidi", [[pattern(9)], [pattern(8)]]))).length,
+          1,
+        );
+      } else await client.unary("/t.T/Echo", [pattern(9)]);
+      assert.equal(count, 4);
+    });
+  }
+});
+
+Deno.test("GrpcClient gives up on a server that refuses for ever", async () => {
+  let count = 0;
+  await withScript((stream) => {
+    count++;
+    stream.reset(ErrorCode.REFUSED_STREAM);
+  }, async (client) => {
+    await rejects(client.unary("/t.T/Echo", []), "UNAVAILABLE");
+    assert.equal(count, 8);
+  });
+});
+
+Deno.test("GrpcClient moves to another connection when the server goes away in good order", async () => {
+  await withScript(answer, async (client, connections) => {
+    const done: Promise<unknown>[] = [];
+    for (let round = 0; round < 20; round++) {
+      for (let index = 0; index < 20; index++) done.push(client.unary("/t.T/Echo", [pattern(10)]));
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      void connections.at(-1)!.drain();
+    }
+    await Promise.all(done);
+    assert.ok(connections.length >= 5, String(connections.length));
+  });
+});
+
+Deno.test("GrpcClient opens more connections when one is full, up to its maximum", async () => {
+  const held: Parameters<Script>[0][] = [];
+  await withScript(
+    (stream) => held.push(stream),
+    async (client, connections) => {
+      const calls = Array.from({ length: 20 }, () => client.unary("/t.T/Echo", []));
+      await until(() => held.length === 15);
+      assert.equal(connections.length, 3);
+      while (held.length > 0) {
+        for (const stream of held.splice(0)) answer(stream);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      await Promise.all(calls);
+      assert.equal(connections.length, 3);
+    },
+    { maxConcurrentStreams: 5 },
+    { maxConnections: 3 },
+  );
+});
+
+function freePort(): number {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr;
+  listener.close();
+  return port;
+}
