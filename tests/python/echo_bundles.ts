@@ -51,6 +51,22 @@ function echo(token: string, mlirType: string): BundleFiles {
   };
 }
 
+/** `x` INT32 [n, 300000] to `y`, unchanged: 1.2 MB a row. */
+function wide(): BundleFiles {
+  const tensor = (name: string) => ({ name, dtype: "i32", shape: "nd", dims: { d: 300_000 } });
+  return {
+    "manifest.yaml": manifest({
+      executable_inputs: [tensor("x")],
+      executable_outputs: [tensor("y")],
+      batching: { compiled_batch_sizes: BATCH_SIZES },
+    }),
+    ...forBatches((batch) => {
+      const type = `${batch}x300000xi32`;
+      return stablehlo([type], [type], [], ["%arg0"]);
+    }),
+  };
+}
+
 /** `a` and `b` [n, 2] to `sum` [n, 2] and `difference` [n, 2]. */
 function pair(): BundleFiles {
   const tensor = (name: string) => ({ name, dtype: "f32", shape: "nd", dims: { d: 2 } });
@@ -163,13 +179,14 @@ function strings(): BundleFiles {
   };
 }
 
-/** Writes every model of this file into a folder: `echo_fp32` and so on, `pair`, `scalar`, … */
+/** Writes every model of this file into a folder: `echo_fp32` and so on, `pair`, `scalar`, `variants`, `strings`, `wide`. */
 export async function writeEchoBundles(root: string): Promise<void> {
   const bundles = new Map([
     ["pair", pair()],
     ["scalar", scalar()],
     ["variants", variants()],
     ["strings", strings()],
+    ["wide", wide()],
   ]);
   for (const { datatype, token } of DATATYPES) {
     const type = MLIR_TYPES[datatype];
