@@ -1,8 +1,7 @@
-/** The messages that are not on the hot path, through the generated code, and their descriptors. */
+/** The messages that are not on the hot path, through the generated code. */
 
 import {
   create,
-  type DescFile,
   type DescMessage,
   type DescMethod,
   fromBinary,
@@ -10,12 +9,9 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { InternalError, InvalidArgumentError, messageOf } from "../errors.ts";
 import type { Datatype } from "../tensor/mod.ts";
-import { file_inference_grpc_service } from "./gen/inference/grpc_service_pb.ts";
-import { DataType, file_inference_model_config } from "./gen/inference/model_config_pb.ts";
-import { file_reactant_control_control } from "./gen/reactant_control/control_pb.ts";
+import { DataType } from "./gen/inference/model_config_pb.ts";
 
 /** `/package.Service/Method`, as it stands in a gRPC request. */
 export function methodPath(method: DescMethod): string {
@@ -74,20 +70,6 @@ export function encodeMessage<Schema extends DescMessage>(
   fields: MessageInitShape<Schema>,
 ): Uint8Array[] {
   return [toBinary(schema, create(schema, fields))];
-}
-
-const FILES: readonly DescFile[] = [
-  file_inference_model_config,
-  file_inference_grpc_service,
-  file_reactant_control_control,
-];
-
-/**
- * The `FileDescriptorProto` of every file of this protocol, encoded, each after those it imports: what
- * server reflection gives out.
- */
-export function fileDescriptors(): Uint8Array[] {
-  return FILES.map((file) => toBinary(FileDescriptorProtoSchema, file.proto));
 }
 
 const CONFIG_DATATYPES: Record<Datatype, DataType> = {

@@ -1,6 +1,4 @@
 import assert from "node:assert/strict";
-import { create, createFileRegistry, fromBinary } from "@bufbuild/protobuf";
-import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { InternalError, InvalidArgumentError } from "../errors.ts";
 import { DATATYPES } from "../tensor/mod.ts";
 import {
@@ -13,7 +11,6 @@ import {
   decodeRequest,
   decodeResponse,
   encodeMessage,
-  fileDescriptors,
   methodPath,
 } from "./messages.ts";
 
@@ -41,34 +38,6 @@ Deno.test("methodPath() is the path of a gRPC request", () => {
     methodPath(GRPCInferenceService.method.modelInfer),
     "/inference.GRPCInferenceService/ModelInfer",
   );
-});
-
-Deno.test("fileDescriptors() describe every service, each file after those it imports", () => {
-  const files = fileDescriptors().map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
-  const seen = new Set<string>();
-  for (const { name, dependency } of files) {
-    assert(dependency.every((file) => seen.has(file)), name);
-    seen.add(name);
-  }
-  const registry = createFileRegistry(create(FileDescriptorSetSchema, { file: files }));
-  const methods = registry.getService("inference.GRPCInferenceService")!.methods;
-  assert.deepEqual(methods.map(({ name }) => name), [
-    "ServerLive",
-    "ServerReady",
-    "ModelReady",
-    "ServerMetadata",
-    "ModelMetadata",
-    "ModelInfer",
-    "ModelConfig",
-    "ModelStatistics",
-    "RepositoryIndex",
-    "SystemSharedMemoryStatus",
-    "SystemSharedMemoryRegister",
-    "SystemSharedMemoryUnregister",
-    "IsSameIPCNamespace",
-  ]);
-  assert(registry.getService("reactant_control.ControlService"));
-  assert(registry.getService("reactant_control.GatewayControlService"));
 });
 
 Deno.test("configDatatype() has a name for everything clients can send", () => {

@@ -55,8 +55,6 @@ def main():
     differences, compared, fields = [], 0, 0
     ours_only = []
     for file in files:
-        if file.package != "inference":
-            continue
         for enum in file.enum_type:
             wanted = {value.name: value.number for value in their_enums[enum.name].value}
             found = {value.name: value.number for value in enum.value}
