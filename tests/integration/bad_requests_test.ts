@@ -360,7 +360,8 @@ function frame(message: Uint8Array, { flag = 0, length = message.length } = {}):
 
 /**
  * Requests that no gRPC client sends. The statuses are those of gRPC's own list of who answers what
- * (grpc/grpc, doc/statuscodes.md) and of its protocol over HTTP/2. On grpc-js, which has some of its own, only what comes after counts.
+ * (grpc/grpc, doc/statuscodes.md) and of its protocol over HTTP/2. On grpc-js, which has some of its
+ * own, only what comes after counts.
  */
 const BAD_FRAMES: Record<string, HttpRequest> = {
   "compressed garbage": {
