@@ -17,7 +17,7 @@ import {
 import { BundleError } from "../errors.ts";
 import { loadBundle, type ModelBundle } from "./bundle.ts";
 import { readHook } from "./hooks.ts";
-import { readProgram, selectProgram } from "./programs.ts";
+import { readProgram } from "./programs.ts";
 
 function floats(bytes: Uint8Array): number[] {
   return [...new Float32Array(bytes.slice().buffer)];
@@ -83,7 +83,7 @@ Deno.test("Weights.read() refuses after disposal", async () => {
   await assert.rejects(bundle.weights.read(0), TypeError);
 });
 
-Deno.test("loadBundle() lists programs by batch size and selects exactly", async () => {
+Deno.test("loadBundle() lists programs by batch size", async () => {
   await using root = await temporaryDirectory();
   const files = {
     ...denseBundle(),
@@ -93,8 +93,6 @@ Deno.test("loadBundle() lists programs by batch size and selects exactly", async
   using bundle = await loadModel(await writeBundle(root.path, "dense", files));
   const [programs] = bundle.programs;
   assert.deepEqual(programs!.files.map(({ batchKey }) => batchKey), [1, 2, 16]);
-  assert.equal(selectProgram(programs!, 16)!.fileName, "model.b16.mlir");
-  assert.equal(selectProgram(programs!, 4), undefined);
   assert.deepEqual(
     bundle.warnings,
     [
@@ -114,7 +112,7 @@ Deno.test("loadBundle() takes a lone program for any batch size", async () => {
   delete files["model.b2.mlir"];
   files["model.mlir"] = denseProgram();
   using bundle = await loadModel(await writeBundle(root.path, "dense", files));
-  assert.equal(selectProgram(bundle.programs[0]!, 77)!.batchKey, 0);
+  assert.deepEqual(bundle.programs[0]!.files.map(({ batchKey }) => batchKey), [0]);
   assert.match(bundle.warnings[0]!, /lists 1, 2, but model.mlir is the only program/);
 });
 

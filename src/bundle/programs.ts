@@ -90,18 +90,6 @@ export function readProgram(bundle: string, program: ProgramFile): Promise<Uint8
   return readBoundedFile(bundle, program.path, program.fileName, MAX_PROGRAM_BYTES);
 }
 
-/**
- * The program of a variant for a batch extent: the only one whatever the extent, else the one compiled
- * for exactly that extent; `undefined` when there is none.
- */
-export function selectProgram(
-  { files }: VariantPrograms,
-  batchExtent: number,
-): ProgramFile | undefined {
-  if (files.length === 1) return files[0];
-  return files.find(({ batchKey }) => batchKey === batchExtent);
-}
-
 function filesOf(
   candidates: readonly BundleFile[],
   prefix: string,

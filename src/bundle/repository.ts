@@ -1,7 +1,7 @@
-/** Model directories: which bundles are there, and loading them so that one bad one stops no other. */
+/** Model directories: which bundles are there, and what only shows when they are seen together. */
 import { join } from "node:path";
 import { BundleError, messageOf } from "../errors.ts";
-import { type Bundle, loadBundle, MANIFEST_FILE } from "./bundle.ts";
+import { type Bundle, MANIFEST_FILE } from "./bundle.ts";
 import { MAX_ROOT_ENTRIES } from "./limits.ts";
 import { quote } from "./manifest_reader.ts";
 
@@ -31,16 +31,6 @@ export interface RepositoryScan {
   readonly found: readonly FoundBundle[];
   readonly failures: readonly BundleFailure[];
   readonly rootFailures: readonly RootFailure[];
-}
-
-/** A scan with every bundle loaded. The caller owns the bundles. */
-export interface LoadedRepository {
-  /** By name. */
-  readonly bundles: readonly Bundle[];
-  readonly failures: readonly BundleFailure[];
-  readonly rootFailures: readonly RootFailure[];
-  /** Entries of `include` that name nothing there is. */
-  readonly missingIncludes: readonly string[];
 }
 
 /**
@@ -82,36 +72,6 @@ export async function scanRepository(
     }
   }
   return { found: found.sort(byNameOrder), failures: failures.sort(byNameOrder), rootFailures };
-}
-
-/**
- * Scans and loads everything. A bundle that fails ends up in `failures`; the others load.
- * Bundles that call each other are checked against each other here.
- */
-export async function loadRepository(
-  roots: readonly string[],
-  include: readonly string[] = [],
-): Promise<LoadedRepository> {
-  const scan = await scanRepository(roots, include);
-  const loaded: Bundle[] = [];
-  const failures = [...scan.failures];
-  for (const { name, directory } of scan.found) {
-    try {
-      loaded.push(await loadBundle(directory, name));
-    } catch (error) {
-      failures.push({ name, error: asBundleError(name, error) });
-    }
-  }
-  const nested = findNestedMetas(loaded);
-  failures.push(...nested);
-  const refused = new Set(nested.map(({ name }) => name));
-  const present = new Set([...loaded, ...failures].map(({ name }) => name));
-  return {
-    bundles: loaded.filter(({ name }) => !refused.has(name)),
-    failures: failures.sort(byNameOrder),
-    rootFailures: scan.rootFailures,
-    missingIncludes: include.filter((name) => !present.has(name)),
-  };
 }
 
 /**
@@ -166,11 +126,6 @@ function describeLinkProblem(error: unknown): string {
   return error instanceof Deno.errors.NotFound
     ? "it is a link to something that does not exist"
     : `it cannot be read: ${messageOf(error)}`;
-}
-
-function asBundleError(name: string, error: unknown): BundleError {
-  if (error instanceof BundleError) return error;
-  return new BundleError(name, messageOf(error), { cause: error });
 }
 
 function byNameOrder(a: { name: string }, b: { name: string }): number {

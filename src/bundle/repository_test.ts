@@ -5,8 +5,9 @@ import {
   temporaryDirectory,
   writeBundle,
 } from "../../tests/harness/bundle_builder.ts";
+import { loadBundle } from "./bundle.ts";
 import { fingerprintBundle } from "./fingerprint.ts";
-import { loadRepository, scanRepository } from "./repository.ts";
+import { findNestedMetas, scanRepository } from "./repository.ts";
 
 function meta(calls: string[]) {
   const tensor = { name: "x", dtype: "f32", shape: "n" };
@@ -67,28 +68,23 @@ Deno.test("scanRepository() refuses a name that two roots have, but not a root g
   assert.deepEqual(again.found.map(({ name }) => name), ["m"]);
 });
 
-Deno.test("loadRepository() loads the good, reports the bad and filters by name", async () => {
+Deno.test("scanRepository() looks only at the names to include", async () => {
   await using root = await temporaryDirectory();
-  await writeBundle(root.path, "good", denseBundle());
-  await writeBundle(root.path, "bad", { ...denseBundle(), "manifest.yaml": "[" });
-  await writeBundle(root.path, "worse", { "manifest.yaml": "" });
-  const all = await loadRepository([root.path]);
-  assert.deepEqual(all.bundles.map(({ name }) => name), ["good"]);
-  assert.deepEqual(all.failures.map(({ name }) => name), ["bad", "worse"]);
-  const some = await loadRepository([root.path], ["good", "absent"]);
-  assert.deepEqual(some.bundles.map(({ name }) => name), ["good"]);
-  assert.deepEqual(some.failures, []);
-  assert.deepEqual(some.missingIncludes, ["absent"]);
-  for (const bundle of [...all.bundles, ...some.bundles]) bundle[Symbol.dispose]();
+  for (const name of ["a", "b", "c"]) await writeBundle(root.path, name, denseBundle());
+  await Deno.symlink("nowhere", join(root.path, "gone"));
+  const scan = await scanRepository([root.path], ["c", "a", "absent"]);
+  assert.deepEqual(scan.found.map(({ name }) => name), ["a", "c"]);
+  assert.deepEqual(scan.failures, []);
 });
 
-Deno.test("loadRepository() refuses a meta that calls a meta", async () => {
+Deno.test("findNestedMetas() finds the meta that calls a meta", async () => {
   await using root = await temporaryDirectory();
-  await writeBundle(root.path, "inner", meta(["elsewhere"]));
-  await writeBundle(root.path, "outer", meta(["elsewhere", "inner"]));
-  const { bundles, failures } = await loadRepository([root.path]);
-  assert.deepEqual(bundles.map(({ name }) => name), ["inner"]);
-  assert.match(failures[0]!.error.message, /"outer".*lists "inner", which is a meta model itself/);
+  const inner = await loadBundle(await writeBundle(root.path, "inner", meta(["dense", "far"])));
+  const outer = await loadBundle(await writeBundle(root.path, "outer", meta(["dense", "inner"])));
+  using dense = await loadBundle(await writeBundle(root.path, "dense", denseBundle()));
+  const failures = findNestedMetas([inner, outer, dense]);
+  assert.deepEqual(failures.map(({ name }) => name), ["outer"]);
+  assert.match(failures[0]!.error.message, /lists "inner", which is a meta model itself/);
 });
 
 Deno.test("fingerprintBundle() changes with every file the model depends on", async () => {

@@ -22,10 +22,6 @@ export interface ProgramSignature {
 export interface CheckedSignature {
   /** Batch extent the program is compiled for; 0 when its inputs have no batch axis. */
   readonly batchSize: number;
-  /** Parameters exactly as the program takes them: inputs, then weights. */
-  readonly parameters: readonly TensorSpec[];
-  /** Results exactly as the program gives them, in the order of `executable_outputs`. */
-  readonly results: readonly TensorSpec[];
 }
 
 /** Mismatches shown in one message; the first is usually the cause of the rest. */
@@ -102,7 +98,7 @@ export function checkSignature(
         `"batching.compiled_batch_sizes" lists ${sizes.join(", ")}`,
     );
   }
-  return { batchSize, parameters: signature.parameters, results: signature.results };
+  return { batchSize };
 }
 
 /** 0 without a batch axis; negative when the program leaves it unknown or empty. */

@@ -56,8 +56,7 @@ const unchanged = () => {};
 Deno.test("checkSignature() accepts a program that fits and says its batch size", () =>
   withBundle(unchanged, (bundle, program) => {
     assert.equal(checkSignature(bundle, program("model.b1.mlir"), denseSignature(1)).batchSize, 1);
-    const checked = checkSignature(bundle, program("model.b2.mlir"), denseSignature(2));
-    assert.deepEqual(checked, { batchSize: 2, ...denseSignature(2) });
+    assert.equal(checkSignature(bundle, program("model.b2.mlir"), denseSignature(2)).batchSize, 2);
   }));
 
 const MISMATCHES: [string, ProgramSignature, string][] = [

@@ -14,13 +14,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
-import {
-  checkSignature,
-  loadBundle,
-  loadRepository,
-  type ModelBundle,
-  readProgram,
-} from "../../src/bundle/mod.ts";
+import { checkSignature, loadBundle, type ModelBundle, readProgram } from "../../src/bundle/mod.ts";
 import { BundleError, messageOf } from "../../src/errors.ts";
 import {
   ModelInferRequestSchema,
@@ -92,17 +86,6 @@ Deno.test({
     });
     assert.equal(backend.liveHandles().executable ?? 0, 0);
   },
-});
-
-Deno.test("loadRepository() loads the one good bundle among all the bad ones", async () => {
-  await using root = await temporaryDirectory();
-  const bad = BAD_BUNDLES.filter(({ stage }) => stage === "load");
-  for (const { name, files } of bad) await writeBundle(root.path, name, files);
-  await writeBundle(root.path, "good", denseBundle());
-  const { bundles, failures } = await loadRepository([root.path]);
-  assert.deepEqual(bundles.map(({ name }) => name), ["good"]);
-  assert.deepEqual(failures.map(({ name }) => name), bad.map(({ name }) => name).sort());
-  for (const bundle of bundles) bundle[Symbol.dispose]();
 });
 
 Deno.test("a server with every bad bundle serves the good one and tells what is wrong with the rest", async () => {

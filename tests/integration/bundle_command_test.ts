@@ -124,6 +124,25 @@ Deno.test({
       assert.match(printed, /FAIL .*model.b2.mlir does not fit its bundle: input "x"/);
     });
 
+    await t.step("refuses a meta model that calls a meta model", async () => {
+      const tensor = { name: "x", dtype: "f32", shape: "n" };
+      for (const [name, call] of [["outer", "inner"], ["inner", "dense"]]) {
+        const manifest = {
+          format_version: 2,
+          kind: "meta",
+          meta: { calls: [call] },
+          client_inputs: [tensor],
+          client_outputs: [tensor],
+        };
+        const files = { "manifest.yaml": JSON.stringify(manifest), "model.ts": "" };
+        await writeBundle(join(root.path, "metas"), name!, files);
+      }
+      const { code, printed } = await run("bundle", "validate", join(root.path, "metas"));
+      assert.equal(code, EXIT.failure);
+      assert.match(printed, /FAIL .*"outer".*lists "inner", which is a meta model itself/);
+      assert.match(printed, /1 of 2 bundles are valid/);
+    });
+
     await t.step("reports a bad golden file and a bundle that does not load", async () => {
       const files = { ...denseBundle(), "golden.safetensors": safetensors([], {}).slice(0, 9) };
       assert.match(

@@ -1,6 +1,12 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { loadBundle, MANIFEST_FILE, scanRepository } from "../../bundle/mod.ts";
+import {
+  type Bundle,
+  findNestedMetas,
+  loadBundle,
+  MANIFEST_FILE,
+  scanRepository,
+} from "../../bundle/mod.ts";
 import { ConfigError, messageOf } from "../../errors.ts";
 import { Logger } from "../../log.ts";
 import { openBackend } from "../../runtime/mod.ts";
@@ -94,14 +100,20 @@ async function validateAll(
   await using backend = await openBackend(config.runtime, logger);
   output.print(`on ${backend.platform} (${backend.deviceKind})`);
   let failed = 0;
+  const loaded: Bundle[] = [];
   for (const directory of directories) {
     try {
       using bundle = await loadBundle(directory);
+      loaded.push(bundle);
       if (!await validateBundle(bundle, backend, output.print)) failed++;
     } catch (error) {
       output.print(`FAIL  ${messageOf(error)}`);
       failed++;
     }
+  }
+  for (const { error } of findNestedMetas(loaded)) {
+    output.print(`FAIL  ${error.message}`);
+    failed++;
   }
   const total = directories.length;
   output.print(`${total - failed} of ${total} bundles are valid`);
