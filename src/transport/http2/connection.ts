@@ -53,6 +53,8 @@ export class Connection
   nowMs: number;
   /** When bytes last arrived. */
   lastReadMs: number;
+  /** When the incomplete frame in the input buffer began; -1: there is none. */
+  partialSinceMs = -1;
 
   readonly #stream: ByteStream;
   readonly #reader: FrameReader;
@@ -147,7 +149,6 @@ export class Connection
   }
 
   onStreamClosed(): void {
-    if (this.streams.active.size === 0) this.#watchdog.becameIdle(this.nowMs);
     this.#closeIfDrained();
     this.options.onAvailabilityChange();
   }
@@ -279,7 +280,10 @@ export class Connection
     this.sender.isCorked = true;
     try {
       if (this.isServer && this.#prefaceAt < CLIENT_PREFACE.length) this.#matchPreface();
-      input.start = this.#reader.parse(input.bytes, input.start, input.end, FRAME_BUDGET);
+      const start = input.start;
+      input.start = this.#reader.parse(input.bytes, start, input.end, FRAME_BUDGET);
+      if (input.start === input.end) this.partialSinceMs = -1;
+      else if (input.start > start || this.partialSinceMs < 0) this.partialSinceMs = this.nowMs;
       if (this.#reader.isBufferKept) {
         input.isKept = true;
         this.#reader.isBufferKept = false;

@@ -57,6 +57,11 @@ export class StreamTable implements StreamHost {
     return this.nextStreamId <= MAX_INT31 && this.active.size < limit;
   }
 
+  /** Grows with every stream that begins, on either side. */
+  get usedIds(): number {
+    return this.nextStreamId + this.lastPeerStreamId;
+  }
+
   /** Whether a stream with that id has never been used. */
   isIdle(streamId: number): boolean {
     if ((streamId & 1) === 0) return true;

@@ -246,3 +246,74 @@ export class Recorder implements StreamListener {
 export async function settle(turns = 3): Promise<void> {
   for (let i = 0; i < turns; i++) await new Promise((resolve) => setTimeout(resolve, 0));
 }
+
+/** Type numbers of frames, so that tests read without a table at hand. */
+export const T = {
+  DATA: 0,
+  HEADERS: 1,
+  PRIORITY: 2,
+  RST_STREAM: 3,
+  SETTINGS: 4,
+  PUSH_PROMISE: 5,
+  PING: 6,
+  GOAWAY: 7,
+  WINDOW_UPDATE: 8,
+  CONTINUATION: 9,
+};
+
+/** Flags of frames. */
+export const F = { END_STREAM: 1, ACK: 1, END_HEADERS: 4, PADDED: 8, PRIORITY: 0x20 };
+
+/** `:method POST, :scheme http, :path /` as indexed fields. */
+export const REQUEST_BLOCK: Uint8Array = Uint8Array.of(0x83, 0x86, 0x84);
+/** `:status 200` as an indexed field. */
+export const RESPONSE_BLOCK: Uint8Array = Uint8Array.of(0x88);
+/** `x: y` as a literal. */
+export const TRAILER_BLOCK: Uint8Array = Uint8Array.of(0, 1, 0x78, 1, 0x79);
+
+/** The far side of a connection under test, spoken by hand. */
+export class RawPeer {
+  readonly #near: PipeEnd;
+  readonly #far: PipeEnd;
+  /** Everything received so far. */
+  readonly frames: ParsedFrame[] = [];
+
+  /** `near`: the end the connection has. */
+  constructor(near: PipeEnd) {
+    this.#near = near;
+    this.#far = near.other!;
+  }
+
+  /** Sends bytes in one piece. */
+  send(...parts: Uint8Array[]): void {
+    this.#near.feed(concat(parts));
+  }
+
+  /** Lets the connection work, then returns what it has sent since the last time. */
+  async receive(): Promise<ParsedFrame[]> {
+    await settle();
+    const bytes = this.#far.take();
+    // A client's preface is 24 bytes and starts with "PRI", which no frame header here does.
+    const isPreface = bytes[0] === 0x50 && bytes[1] === 0x52 && bytes[2] === 0x49;
+    const frames = parseFrames(isPreface ? bytes.subarray(24) : bytes);
+    this.frames.push(...frames);
+    return frames;
+  }
+
+  /** What the connection made of the last frames: "ok", or its RST_STREAM or GOAWAY with the code. */
+  async outcome(): Promise<string> {
+    const frames = await this.receive();
+    let outcome = "ok";
+    for (const { type, streamId, payload } of frames) {
+      const view = new DataView(payload.buffer);
+      if (type === T.GOAWAY && view.getUint32(4) !== 0) return `goaway ${view.getUint32(4)}`;
+      if (type === T.RST_STREAM) outcome = `reset ${streamId} ${view.getUint32(0)}`;
+    }
+    return outcome;
+  }
+
+  /** Ends the peer's side. */
+  end(): void {
+    this.#near.end();
+  }
+}

@@ -19,6 +19,8 @@ export interface WatchedConnection {
   readonly hasPeerSettings: boolean;
   readonly isSettingsAcked: boolean;
   readonly lastReadMs: number;
+  /** When the incomplete frame in the input buffer began; -1: there is none. */
+  readonly partialSinceMs: number;
   fail(code: number, message: string): void;
   finishDrain(): void;
   drain(): Promise<void>;
@@ -38,6 +40,8 @@ export class Watchdog {
   readonly #cancel: () => void;
   readonly #openedMs: number;
   #idleSinceMs: number;
+  /** What `usedIds` was when idleness was last looked at. */
+  #usedIds = 0;
   #drainedMs = -1;
   #closingMs = -1;
   /** When the last keepalive PING went out; -1: none is unanswered. */
@@ -54,10 +58,6 @@ export class Watchdog {
 
   stop(): void {
     this.#cancel();
-  }
-
-  becameIdle(nowMs: number): void {
-    this.#idleSinceMs = nowMs;
   }
 
   drainStarted(nowMs: number): void {
@@ -97,6 +97,9 @@ export class Watchdog {
     if (assembler.streamId !== 0 && nowMs - assembler.startedMs >= headerTimeoutMs) {
       connection.fail(ErrorCode.ENHANCE_YOUR_CALM, "a header block did not arrive in time");
     }
+    if (connection.partialSinceMs >= 0 && nowMs - connection.partialSinceMs >= headerTimeoutMs) {
+      connection.fail(ErrorCode.ENHANCE_YOUR_CALM, "a frame did not arrive in time");
+    }
   }
 
   /** A write under way must make some progress. */
@@ -132,7 +135,7 @@ export class Watchdog {
     const { keepaliveIntervalMs, keepaliveTimeoutMs } = this.#connection.options;
     if (keepaliveIntervalMs <= 0) return;
     const { lastReadMs, sender } = this.#connection;
-    if (this.#pingedMs >= 0 && lastReadMs > this.#pingedMs) this.#pingedMs = -1;
+    if (this.#pingedMs >= 0 && lastReadMs >= this.#pingedMs) this.#pingedMs = -1;
     if (this.#pingedMs >= 0) {
       if (nowMs - this.#pingedMs >= keepaliveTimeoutMs) {
         this.#connection.abandon("the peer does not answer");
@@ -145,7 +148,12 @@ export class Watchdog {
 
   #checkIdle(nowMs: number): void {
     const { idleTimeoutMs } = this.#connection.options;
-    if (idleTimeoutMs <= 0 || this.#connection.streams.active.size > 0) return;
-    if (nowMs - this.#idleSinceMs >= idleTimeoutMs) void this.#connection.drain();
+    const { active, usedIds } = this.#connection.streams;
+    if (active.size > 0 || usedIds !== this.#usedIds) {
+      this.#usedIds = usedIds;
+      this.#idleSinceMs = nowMs;
+    } else if (idleTimeoutMs > 0 && nowMs - this.#idleSinceMs >= idleTimeoutMs) {
+      void this.#connection.drain();
+    }
   }
 }
