@@ -31,7 +31,7 @@ import { type CallStatus, encodeStatusMessage, outgoingStatus, STATUS_NUMBERS } 
 import { ACCEPTED_ENCODINGS, compress, MIN_COMPRESSED_BYTES } from "./compression.ts";
 import { Inbound, type InboundOwner } from "./inbound.ts";
 import { messagePrefix, wholeSmallMessage } from "./message_reader.ts";
-import { type Refusal, type RequestHead } from "./request_head.ts";
+import type { Refusal, RequestHead } from "./request_head.ts";
 
 /** What calls share with their listener. */
 export interface CallHost {
