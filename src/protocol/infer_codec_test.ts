@@ -343,6 +343,28 @@ Deno.test("decodeInferRequest() refuses bytes that are no such message", async (
   });
 });
 
+Deno.test("decodeInferRequest() gives up on a message of countless fields", async (t) => {
+  const floods: Record<string, number[]> = {
+    "unknown ones": [0x78, 1],
+    "the same name": [0x0a, 0],
+    "the same parameter": [0x22, 0],
+  };
+  for (const [name, field] of Object.entries(floods)) {
+    await t.step(name, () => {
+      const bytes = new Uint8Array(field.length * (1 << 21));
+      for (let at = 0; at < bytes.length; at += field.length) bytes.set(field, at);
+      assert.throws(() => decodeInferRequest([bytes]), /more than 1048576 fields/);
+    });
+  }
+  await t.step("nested in one tensor", () => {
+    const inside = new Uint8Array(1 << 22).fill(0x78);
+    for (let at = 1; at < inside.length; at += 2) inside[at] = 1;
+    const [head] = encodeInferRequest({ modelName: "m", inputs: [] });
+    const tensor = Uint8Array.of(0x2a, 0x80, 0x80, 0x80, 0x02);
+    assert.throws(() => decodeInferRequest([head!, tensor, inside]), /more than 1048576 fields/);
+  });
+});
+
 Deno.test("decodeInferRequest() survives mutated messages, and agrees with the generated code on those both take", () => {
   const random = new Random(3);
   const seeds = Array.from({ length: 20 }, () =>

@@ -34,6 +34,13 @@ const MAX_LENGTH = 0x7fffffff;
 /** Strings up to this many bytes are decoded here: a `TextDecoder` call costs more than they do. */
 const SHORT_STRING_BYTES = 64;
 
+/**
+ * Fields one message may have, nested ones included. No tensor is a field by its elements unless they
+ * are BYTES or unpacked; without a bound, a message of the largest size could hold the event loop for
+ * seconds with fields of two bytes.
+ */
+const MAX_FIELDS = 1 << 20;
+
 const NO_CHUNKS: readonly Uint8Array[] = [];
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -57,6 +64,8 @@ export class WireReader {
   #next: number;
   /** Bytes in the chunks after this one. */
   #later: number;
+  /** Shared with the readers of nested messages. */
+  readonly #fields: { left: number };
 
   private constructor(
     buf: Uint8Array,
@@ -64,6 +73,7 @@ export class WireReader {
     end: number,
     chunks: readonly Uint8Array[],
     later: number,
+    fields: { left: number },
   ) {
     this.buf = buf;
     this.pos = pos;
@@ -71,6 +81,7 @@ export class WireReader {
     this.#chunks = chunks;
     this.#next = 1;
     this.#later = later;
+    this.#fields = fields;
   }
 
   /** A reader of a whole message. */
@@ -79,12 +90,12 @@ export class WireReader {
     if (chunks.length === 0) return WireReader.within(new Uint8Array(0), 0, 0);
     let later = 0;
     for (let index = 1; index < chunks.length; index++) later += chunks[index]!.length;
-    return new WireReader(chunks[0]!, 0, chunks[0]!.length, chunks, later);
+    return new WireReader(chunks[0]!, 0, chunks[0]!.length, chunks, later, { left: MAX_FIELDS });
   }
 
   /** A reader of one range of one array. */
   static within(buf: Uint8Array, start: number, end: number): WireReader {
-    return new WireReader(buf, start, end, NO_CHUNKS, 0);
+    return new WireReader(buf, start, end, NO_CHUNKS, 0, { left: MAX_FIELDS });
   }
 
   /** Bytes left. */
@@ -150,6 +161,7 @@ export class WireReader {
 
   /** Field number and wire type of the next field: `number << 3 | type`, below 2^32. */
   tag(): number {
+    if (--this.#fields.left < 0) throw new WireError(`more than ${MAX_FIELDS} fields`);
     const tag = this.#uint32("field tag");
     if (tag < 8) throw new WireError("a field has number 0");
     return tag;
@@ -224,9 +236,9 @@ export class WireReader {
     if (length <= this.end - this.pos) {
       const start = this.pos;
       this.pos = start + length;
-      return WireReader.within(this.buf, start, this.pos);
+      return new WireReader(this.buf, start, this.pos, NO_CHUNKS, 0, this.#fields);
     }
-    return WireReader.within(this.take(length), 0, length);
+    return new WireReader(this.take(length), 0, length, NO_CHUNKS, 0, this.#fields);
   }
 
   /** Reads a length and that many bytes. */
@@ -279,34 +291,39 @@ export class WireReader {
 
   /** Passes over the field whose tag was just read, groups included. */
   skip(tag: number): void {
-    const open: number[] = [];
-    for (let current = tag;; current = this.tag()) {
-      switch (current & 7) {
-        case WireType.varint:
-          this.varint();
-          break;
-        case WireType.fixed64:
-          this.#discard(8);
-          break;
-        case WireType.bytes:
-          this.#discard(this.length());
-          break;
-        case WireType.startGroup:
-          if (open.length === MAX_GROUP_DEPTH) {
-            throw new WireError(`groups are nested deeper than ${MAX_GROUP_DEPTH}`);
-          }
-          open.push(current >>> 3);
-          break;
-        case WireType.endGroup:
-          if (open.pop() !== current >>> 3) throw new WireError("a group ends that was not begun");
-          break;
-        case WireType.fixed32:
-          this.#discard(4);
-          break;
-        default:
-          throw new WireError(`field ${current >>> 3} has no known wire type`);
+    if ((tag & 7) !== WireType.startGroup) {
+      if ((tag & 7) === WireType.endGroup) throw new WireError("a group ends that was not begun");
+      this.#skipValue(tag);
+      return;
+    }
+    const open = [tag >>> 3];
+    while (open.length > 0) {
+      const inner = this.tag();
+      if ((inner & 7) === WireType.startGroup) {
+        if (open.length === MAX_GROUP_DEPTH) {
+          throw new WireError(`groups are nested deeper than ${MAX_GROUP_DEPTH}`);
+        }
+        open.push(inner >>> 3);
+      } else if ((inner & 7) !== WireType.endGroup) this.#skipValue(inner);
+      else if (open.pop() !== inner >>> 3) {
+        throw new WireError("a group ends that was not begun");
       }
-      if (open.length === 0) return;
+    }
+  }
+
+  /** Passes over the value of a field that is no group. */
+  #skipValue(tag: number): void {
+    switch (tag & 7) {
+      case WireType.varint:
+        return this.varint();
+      case WireType.fixed64:
+        return this.#discard(8);
+      case WireType.bytes:
+        return this.#discard(this.length());
+      case WireType.fixed32:
+        return this.#discard(4);
+      default:
+        throw new WireError(`field ${tag >>> 3} has no known wire type`);
     }
   }
 }
