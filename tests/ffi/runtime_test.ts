@@ -24,6 +24,23 @@ function increment(n: number): Uint8Array {
   );
 }
 
+const subject = new URL("./subject.ts", import.meta.url).href;
+const libc = new URL("../../ffi/libc/mod.ts", import.meta.url).href;
+
+/** What a script prints, in a process of its own that must end well. */
+function runScript(script: string): string {
+  const folder = Deno.makeTempDirSync();
+  Deno.writeTextFileSync(`${folder}/main.ts`, script);
+  const config = new URL("../../deno.json", import.meta.url).pathname;
+  const run = spawnSync(Deno.execPath(), ["run", "-A", "--config", config, `${folder}/main.ts`], {
+    encoding: "utf8",
+  });
+  Deno.removeSync(folder, { recursive: true });
+  assert.equal(run.signal, null, run.stderr);
+  assert.equal(run.status, 0, run.stderr);
+  return run.stdout;
+}
+
 /** Runs `work` while a timer ticks; how often it did. */
 async function ticksDuring(work: () => Promise<unknown>): Promise<number> {
   let ticks = 0;
@@ -297,8 +314,21 @@ Deno.test("closing during long work waits for it, then frees what was left", asy
   assert.deepEqual(new Set(Object.values(backend.liveHandles())), new Set([0]));
 });
 
+Deno.test("the plugin has one thread per pool and processor that the process may use", () => {
+  const script = `
+    const { openCpu } = await import(${JSON.stringify(subject)});
+    const { getAffinity, setProcessAffinity } = await import(${JSON.stringify(libc)});
+    const threads = () => [...Deno.readDirSync("/proc/self/task")]
+      .map(({ name }) => Deno.readTextFileSync("/proc/self/task/" + name + "/comm"))
+      .filter((name) => name.startsWith("tf_XLAEigen")).length;
+    setProcessAffinity(getAffinity().slice(0, 1));
+    await using backend = await openCpu();
+    console.log(threads());
+  `;
+  assert.equal(runScript(script), "1\n");
+});
+
 Deno.test("a process that leaves without closing its backend exits cleanly", () => {
-  const subject = new URL("./subject.ts", import.meta.url).href;
   const script = `
     import { ADD_ROW, openCpu } from ${JSON.stringify(subject)};
     const backend = await openCpu();
@@ -308,14 +338,5 @@ Deno.test("a process that leaves without closing its backend exits cleanly", () 
     await backend.run(program, [input, row], []);
     console.log("done");
   `;
-  const folder = Deno.makeTempDirSync();
-  Deno.writeTextFileSync(`${folder}/main.ts`, script);
-  const config = new URL("../../deno.json", import.meta.url).pathname;
-  const run = spawnSync(Deno.execPath(), ["run", "-A", "--config", config, `${folder}/main.ts`], {
-    encoding: "utf8",
-  });
-  Deno.removeSync(folder, { recursive: true });
-  assert.equal(run.stdout, "done\n", run.stderr);
-  assert.equal(run.signal, null);
-  assert.equal(run.status, 0);
+  assert.equal(runScript(script), "done\n");
 });

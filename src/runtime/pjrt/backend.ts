@@ -51,6 +51,7 @@ export interface PjrtBackendOptions {
  * @throws {PjrtError} when the plugin cannot create a client
  */
 export async function openPjrtBackend(options: PjrtBackendOptions): Promise<Backend> {
+  quietNativeLog();
   let plugin;
   try {
     plugin = openPlugin(options.pluginPath);
@@ -62,7 +63,7 @@ export async function openPjrtBackend(options: PjrtBackendOptions): Promise<Back
   const client = await PjrtClient.create(
     plugin,
     options.deviceOrdinal ?? 0,
-    options.platform === "cuda" ? cudaOptions(options) : {},
+    createOptions(options),
   );
   try {
     checkPlatform(options, client);
@@ -71,6 +72,14 @@ export async function openPjrtBackend(options: PjrtBackendOptions): Promise<Back
     await client.close();
     throw error;
   }
+}
+
+/**
+ * The CPU plugin shows four devices unless told otherwise, and gives each thread pool at least one thread
+ * per device: with one device, its threads are as many as the processors it may use.
+ */
+function cpuOptions(deviceOrdinal: number): Record<string, CreateOption> {
+  return deviceOrdinal === 0 ? { cpu_device_count: 1 } : {};
 }
 
 /** @throws {ConfigError} when the plugin is one for another kind of device */
@@ -83,7 +92,18 @@ function checkPlatform({ platform, pluginPath }: PjrtBackendOptions, client: Pjr
   );
 }
 
-function cudaOptions(options: PjrtBackendOptions): Record<string, CreateOption> {
+/**
+ * XLA writes its own log lines to standard error, beside ours. Unless the operator has chosen otherwise,
+ * only warnings and errors: it reads the variable once, before its first line.
+ */
+function quietNativeLog(): void {
+  if (Deno.env.get("TF_CPP_MIN_LOG_LEVEL") === undefined) {
+    Deno.env.set("TF_CPP_MIN_LOG_LEVEL", "1");
+  }
+}
+
+function createOptions(options: PjrtBackendOptions): Record<string, CreateOption> {
+  if (options.platform === "cpu") return cpuOptions(options.deviceOrdinal ?? 0);
   const created: Record<string, CreateOption> = { allocator: options.allocator ?? "bfc" };
   if (options.memFraction !== undefined) created.memory_fraction = { float: options.memFraction };
   if (options.preallocate !== undefined) created.preallocate = options.preallocate;

@@ -18,8 +18,13 @@ import {
 import { ConfigError, UnavailableError } from "../../errors.ts";
 import { HandleTable } from "./handle.ts";
 
-/** A value of a client create option. */
-export type CreateOption = string | boolean | { readonly float: number } | readonly number[];
+/** A value of a client create option; a plain number is an integer. */
+export type CreateOption =
+  | string
+  | boolean
+  | number
+  | { readonly float: number }
+  | readonly number[];
 
 /** States: open, closing (no new work; what is in flight finishes), closed. */
 export class PjrtClient {
@@ -221,6 +226,8 @@ function encodeCreateOptions(options: Readonly<Record<string, CreateOption>>) {
       struct.point("value", text).set("value_size", text.length - 1);
     } else if (typeof option === "boolean") {
       struct.set("type", PJRT_NamedValue_Type.kBool).set("value", option ? 1n : 0n);
+    } else if (typeof option === "number") {
+      struct.set("type", PJRT_NamedValue_Type.kInt64).set("value", BigInt(option));
     } else if ("float" in option) {
       const bits = new Uint32Array(Float32Array.of(option.float).buffer)[0]!;
       struct.set("type", PJRT_NamedValue_Type.kFloat).set("value", BigInt(bits));
