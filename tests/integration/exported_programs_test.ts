@@ -73,7 +73,9 @@ async function runCommittedPrograms(t: Deno.TestContext): Promise<void> {
 Deno.test("a fresh export gives the committed programs, and JAX's numbers to the bit", async () => {
   const folder = await Deno.makeTempDir({ prefix: "exported-" });
   try {
-    const done = await runPython("tests/fixtures/programs/generate.py", ["--out", folder]);
+    const done = await runPython("tests/fixtures/programs/generate.py", ["--out", folder], {
+      timeoutMs: 600_000,
+    });
     assert.equal(done.code, 0, done.stderr);
     const fresh = bundlesIn(folder);
     assert.deepEqual(
