@@ -30,6 +30,8 @@ type EventAddress = Address<"PJRT_Event">;
  */
 const BORROW_FROM_BYTES = 16_384;
 
+const COPYING = PJRT_HostBufferSemantics.kImmutableOnlyDuringCall;
+
 /**
  * The CPU plugin admits 32 computations per device and blocks the thread that brings the next one
  * (`max_inflight_computations` of XLA's CPU client): the event loop stays well clear of that.
@@ -178,6 +180,8 @@ class Call {
   readonly #client: PjrtClient;
   readonly #borrowed: Handle<string>[] = [];
   readonly #buffers: BufferAddress[] = [];
+  /** Inputs and targets: native code has their addresses, which the collector does not see. */
+  #held: Uint8Array[] = [];
   /** Still reading host memory of inputs. */
   readonly #reading: EventAddress[] = [];
   /** Still computing, or writing host memory of results. */
@@ -197,19 +201,23 @@ class Call {
   /** Makes a device buffer of `data`, which must stay as it is until `finish`. */
   upload(index: number, data: Uint8Array): BufferAddress {
     const { api, handles } = this.#client;
+    const isBorrowed = data.byteLength >= BORROW_FROM_BYTES;
     const args = this.frame.uploads[index]!.set("data", addressOf(data))
-      .set("host_buffer_semantics", this.#semantics(data.byteLength));
+      .set("host_buffer_semantics", isBorrowed ? this.#borrowing() : COPYING);
     api.call("PJRT_Client_BufferFromHostBuffer", args);
     handles.count("buffer", 1);
     handles.count("event", 1);
     const buffer = args.take("buffer");
+    const done = args.take("done_with_host_buffer");
     this.#buffers.push(buffer);
-    this.#reading.push(args.take("done_with_host_buffer"));
+    if (isBorrowed) {
+      this.#held.push(data);
+      this.#reading.push(done);
+    } else this.#client.destroyEvent(done);
     return buffer;
   }
 
-  #semantics(byteLength: number): number {
-    if (byteLength < BORROW_FROM_BYTES) return PJRT_HostBufferSemantics.kImmutableOnlyDuringCall;
+  #borrowing(): number {
     return this.#client.platformName === "cpu"
       ? PJRT_HostBufferSemantics.kImmutableZeroCopy
       : PJRT_HostBufferSemantics.kImmutableUntilTransferCompletes;
@@ -229,6 +237,7 @@ class Call {
       .set("src", this.frame.outputs[index] as BufferAddress)
       .set("dst", addressOf(target))
       .set("dst_size", target.byteLength);
+    this.#held.push(target);
     this.#client.api.call("PJRT_Buffer_ToHostBuffer", args);
     this.awaitLater(args.take("event"));
   }
@@ -271,6 +280,7 @@ class Call {
       // A failed input is a failed result, which `settle` has reported.
       await this.#client.settle(event).catch(() => {});
     }
+    this.#held = [];
     for (const handle of this.#borrowed) handle.release();
   }
 }

@@ -47,6 +47,9 @@ export async function upload(
   } catch (error) {
     buffer[Symbol.dispose]();
     throw error;
+  } finally {
+    // Until here the plugin may read the data: its arguments keep it alive.
+    args.keep("data", undefined);
   }
   return buffer;
 }
