@@ -145,16 +145,19 @@ export class Dispatcher {
 /** The native memory of one execution, reusable once the call it serves has finished. */
 class Frame {
   readonly execute: ArgsOf<"PJRT_LoadedExecutable_Execute">;
-  readonly uploads: ReadonlyArray<ArgsOf<"PJRT_Client_BufferFromHostBuffer">>;
   readonly downloads: ReadonlyArray<ArgsOf<"PJRT_Buffer_ToHostBuffer">>;
   readonly inputs: BigUint64Array;
   readonly outputs: BigUint64Array;
   readonly done = new BigUint64Array(1);
   readonly doneAddress: bigint;
+  readonly #client: PjrtClient;
+  readonly #signature: ProgramSignature;
+  readonly #uploads: ArgsOf<"PJRT_Client_BufferFromHostBuffer">[] = [];
 
   constructor(client: PjrtClient, signature: ProgramSignature) {
     const { parameters, results } = signature;
-    this.uploads = parameters.map((spec) => uploadArgs(client, spec));
+    this.#client = client;
+    this.#signature = signature;
     this.downloads = results.map(() => client.api.args("PJRT_Buffer_ToHostBuffer"));
     this.inputs = new BigUint64Array(parameters.length);
     this.outputs = new BigUint64Array(results.length);
@@ -171,6 +174,11 @@ class Frame {
       .set("num_devices", 1)
       .set("num_args", parameters.length)
       .point("output_lists", BigUint64Array.of(addressOf(this.outputs)));
+  }
+
+  /** The upload of parameter `index`; made when first needed, because most parameters are weights. */
+  upload(index: number): ArgsOf<"PJRT_Client_BufferFromHostBuffer"> {
+    return this.#uploads[index] ??= uploadArgs(this.#client, this.#signature.parameters[index]!);
   }
 }
 
@@ -202,7 +210,7 @@ class Call {
   upload(index: number, data: Uint8Array): BufferAddress {
     const { api, handles } = this.#client;
     const isBorrowed = data.byteLength >= BORROW_FROM_BYTES;
-    const args = this.frame.uploads[index]!.set("data", addressOf(data))
+    const args = this.frame.upload(index).set("data", addressOf(data))
       .set("host_buffer_semantics", isBorrowed ? this.#borrowing() : COPYING);
     api.call("PJRT_Client_BufferFromHostBuffer", args);
     handles.count("buffer", 1);
