@@ -10,16 +10,17 @@
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "log.ts": [],
+  "nearest.ts": [],
   // The folders of ffi are one part to each other; others may be allowed ffi/libc alone.
   "ffi": [],
   "ffi/libc": [],
   "ffi/pjrt": [],
   "tensor": ["errors.ts"],
-  "config": ["errors.ts"],
+  "config": ["errors.ts", "nearest.ts"],
   "metrics": ["errors.ts", "log.ts"],
   "transport": ["errors.ts", "log.ts"],
   "protocol": ["tensor", "errors.ts"],
-  "bundle": ["ffi/libc", "tensor", "errors.ts", "log.ts"],
+  "bundle": ["ffi/libc", "tensor", "errors.ts", "log.ts", "nearest.ts"],
   "client": ["transport", "protocol", "tensor", "ffi/libc", "errors.ts", "log.ts"],
   "scheduler": ["tensor", "config", "metrics", "errors.ts", "log.ts"],
   "runtime": [
@@ -60,6 +61,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "tensor",
     "errors.ts",
     "log.ts",
+    "nearest.ts",
   ],
   "main.ts": ["cli"],
 };
@@ -102,7 +104,8 @@ function partOf(path: string): string | undefined {
     case "main.ts":
       return top;
     case "src":
-      return second;
+      // The test of a file that is a part by itself belongs to that part.
+      return second?.replace(/_test\.ts$/, ".ts");
     case "ffi":
       return third === undefined ? "ffi" : `ffi/${second}`;
     default:

@@ -9,7 +9,7 @@ import {
   type YamlValue,
 } from "./manifest_reader.ts";
 import { type AxisOrder, type ManifestTensor, readTensorList } from "./manifest_tensors.ts";
-import { nearestName } from "./nearest_name.ts";
+import { nearest } from "../nearest.ts";
 
 /** A parsed manifest. All shapes and axes are in wire order. */
 export interface Manifest {
@@ -122,7 +122,7 @@ function checkFormatVersion(reader: ManifestReader, root: YamlMapping): void {
 function checkKnownKeys(reader: ManifestReader, root: YamlMapping): void {
   for (const key of root.keys()) {
     const name = String(key);
-    if (!KNOWN_KEYS.includes(name) && nearestName(name, KNOWN_KEYS) === "axis_order") {
+    if (!KNOWN_KEYS.includes(name) && nearest(name, KNOWN_KEYS) === "axis_order") {
       throw reader.keyError(name, 'is unknown; did you mean "axis_order"?');
     }
   }

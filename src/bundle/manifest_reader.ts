@@ -6,7 +6,7 @@
 import { isMap, parseDocument, type ScalarTag, visit } from "yaml";
 import { ManifestError, messageOf } from "../errors.ts";
 import { MAX_MANIFEST_ALIASES } from "./limits.ts";
-import { nearestName } from "./nearest_name.ts";
+import { nearest } from "../nearest.ts";
 
 /** What YAML 1.2 core scalars, lists and mappings become. */
 export type YamlValue =
@@ -116,8 +116,8 @@ export class ManifestReader {
     for (const key of mapping.keys()) {
       if (typeof key === "string" && known.includes(key)) continue;
       const name = String(key);
-      const nearest = nearestName(name, known);
-      const hint = nearest === undefined ? "" : `; did you mean "${nearest}"?`;
+      const meant = nearest(name, known);
+      const hint = meant === undefined ? "" : `; did you mean "${meant}"?`;
       this.warnings.push(`manifest key ${quote(join(path, name))} is unknown and ignored${hint}`);
     }
   }

@@ -2,7 +2,8 @@
 
 import { parseArgs } from "node:util";
 import { ConfigError } from "../errors.ts";
-import { parseBoolean, SERVER_KEYS, suggestion } from "../config/mod.ts";
+import { parseBoolean, SERVER_KEYS } from "../config/mod.ts";
+import { suggestion } from "../nearest.ts";
 
 /** One flag. */
 export interface FlagSpec {

@@ -4,7 +4,7 @@
  */
 
 import manifest from "../../deno.json" with { type: "json" };
-import { suggestion } from "../config/mod.ts";
+import { suggestion } from "../nearest.ts";
 import { BundleError, ConfigError, ServerError } from "../errors.ts";
 import { Logger } from "../log.ts";
 import { type CommandOutput, EXIT } from "./command.ts";

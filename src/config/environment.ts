@@ -2,7 +2,7 @@
 
 import { ConfigError } from "../errors.ts";
 import { REMOVED_KEYS } from "./known_keys.ts";
-import { suggestion } from "./nearest.ts";
+import { suggestion } from "../nearest.ts";
 import { SERVER_KEYS } from "./server_config.ts";
 
 /** Variables by name, as `Deno.env.toObject()` gives them. */

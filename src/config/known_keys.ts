@@ -1,7 +1,7 @@
 /** Refusing keys nobody reads: a mistyped key must not quietly mean "default". */
 
 import { ConfigError } from "../errors.ts";
-import { suggestion } from "./nearest.ts";
+import { suggestion } from "../nearest.ts";
 import { show } from "./rows.ts";
 import { fileSpelling, MODEL_ROWS, SERVER_KEYS } from "./server_config.ts";
 import { isMapping, type Mapping } from "./yaml.ts";

@@ -5,7 +5,6 @@
  */
 export * from "./environment.ts";
 export * from "./load.ts";
-export * from "./nearest.ts";
 export * from "./node_file.ts";
 export type { WorkerEntry } from "./node_workers.ts";
 export * from "./plugin_path.ts";

@@ -4,7 +4,7 @@
  */
 
 import type { ServerConfig } from "../config/mod.ts";
-import { type Bundle, loadBundle, scanRepository } from "../bundle/mod.ts";
+import { type Bundle, findNestedMetas, loadBundle, scanRepository } from "../bundle/mod.ts";
 import { BundleError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Backend } from "../runtime/mod.ts";
@@ -86,9 +86,8 @@ export async function loadBundles(
     },
     onHookWorkerLost: options.onHookWorkerLost,
   };
-  const bundles = (await Promise.all(pending.map((found) => readOne(found, options))))
-    .filter((bundle) => bundle !== undefined);
-  refuseNestedMetas(bundles, options);
+  const read = await Promise.all(pending.map((found) => readOne(found, options)));
+  const bundles = checkMetas(read.filter((bundle) => bundle !== undefined), options);
   // Bundles themselves are bounded too: each holds its uploads.
   const loads = new Limiter(MAX_CONCURRENT_LOADS);
   await Promise.all(bundles.map((bundle) => loads.run(() => loadOne(bundle, shared, options))));
@@ -108,27 +107,23 @@ async function readOne(
   }
 }
 
-/** A meta may only call regular models; what it calls may also be missing here, which is worth a line. */
-function refuseNestedMetas(bundles: Bundle[], options: LoaderOptions): void {
-  const kinds = new Map(bundles.map(({ name, kind }) => [name, kind]));
-  for (const bundle of bundles.filter(({ kind }) => kind === "meta")) {
-    const { calls } = bundle.manifest;
-    const nested = calls.find((name) => kinds.get(name) === "meta");
-    if (nested !== undefined) {
-      bundles.splice(bundles.indexOf(bundle), 1);
+/** Refuses metas that call metas; a callee that is not here may be elsewhere, which is worth a line. */
+function checkMetas(bundles: readonly Bundle[], options: LoaderOptions): Bundle[] {
+  const nested = findNestedMetas(bundles);
+  for (const { name, error } of nested) fail(options, name, error);
+  const names = new Set(bundles.map(({ name }) => name));
+  return bundles.filter((bundle) => {
+    if (nested.some(({ name }) => name === bundle.name)) {
       bundle[Symbol.dispose]();
-      const problem = `meta.calls names ${JSON.stringify(nested)}, which is itself a meta model`;
-      fail(options, bundle.name, new BundleError(bundle.name, problem));
+      return false;
     }
-    for (const name of calls) {
-      if (!kinds.has(name)) {
-        options.logger.warn("a meta model calls a model that is not here", {
-          model: bundle.name,
-          calls: name,
-        });
-      }
+    for (const callee of bundle.manifest.calls) {
+      if (names.has(callee)) continue;
+      const fields = { model: bundle.name, callee };
+      options.logger.warn("a meta model calls a model that is not here", fields);
     }
-  }
+    return true;
+  });
 }
 
 async function loadOne(

@@ -128,7 +128,7 @@ Deno.test("a meta model chains its stages, hides them, and fails by name", async
     ["nested", "UNAVAILABLE"],
     ["wrong", "READY"],
   ]);
-  assert.match(index[1]!.reason, /names "chain", which is itself a meta model/);
+  assert.match(index[1]!.reason, /"meta.calls" lists "chain", which is a meta model itself/);
   assert.equal(await inference.modelReady("dense"), true);
 
   const { models } = await inference.call(ControlService.method.modelControlStatus, {});

@@ -1,11 +1,15 @@
 /** Suggestions for mistyped names. */
 
+/** A name this long is no slip of the pen, and comparing it would take time. */
+const MAX_LENGTH = 64;
+
 /**
  * The candidate closest to `name` by Damerau–Levenshtein distance (optimal string alignment: a swap of
  * neighbours counts once), or `undefined` when none is close enough to be a likely slip: more than a
  * third of the name's length, and at least two edits, apart.
  */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
+  if (name.length > MAX_LENGTH) return undefined;
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
