@@ -6,6 +6,7 @@
  */
 
 import { InternalError, InvalidArgumentError } from "../errors.ts";
+import { PACKED_SHAPE, readExtents, UNPACKED_EXTENT } from "./extents.ts";
 import {
   type InferParameters,
   NO_PARAMETERS,
@@ -83,8 +84,6 @@ export interface OutgoingResponse {
 
 /** Tensors, requested outputs or raw contents one message may have. */
 const MAX_TENSORS = 4096;
-/** Axes one tensor may have. */
-const MAX_RANK = 64;
 /**
  * A message up to this many bytes is sent as one chunk: copying so little costs less than handing on
  * several chunks.
@@ -96,7 +95,6 @@ const SINGLE_CHUNK_BYTES = 4096;
  */
 const SLAB_BYTES = 1 << 16;
 
-const VARINT = WireType.varint;
 const BYTES = WireType.bytes;
 const NO_SHAPE: readonly number[] = [];
 
@@ -115,11 +113,6 @@ function joined(first: Uint8Array, second: Uint8Array): Uint8Array {
   return both;
 }
 
-function addExtent(shape: number[], extent: number): void {
-  if (shape.length === MAX_RANK) throw new WireError(`a tensor has more than ${MAX_RANK} axes`);
-  shape.push(extent);
-}
-
 /** Reads an InferInputTensor or InferOutputTensor: their fields are the same. */
 function readTensor(reader: WireReader): InferTensor {
   let name = "";
@@ -136,14 +129,9 @@ function readTensor(reader: WireReader): InferTensor {
       case 2 << 3 | BYTES:
         datatype = reader.name();
         break;
-      case 3 << 3 | BYTES: {
-        shape ??= [];
-        const packed = reader.message();
-        while (!packed.isAtEnd) addExtent(shape, packed.int64());
-        break;
-      }
-      case 3 << 3 | VARINT:
-        addExtent(shape ??= [], reader.int64());
+      case PACKED_SHAPE:
+      case UNPACKED_EXTENT:
+        readExtents(reader, tag, shape ??= []);
         break;
       case 4 << 3 | BYTES:
         parameters = readParameter(reader, parameters);

@@ -4,6 +4,7 @@
  */
 
 import { InvalidArgumentError } from "../errors.ts";
+import { PACKED_SHAPE, readExtents, UNPACKED_EXTENT } from "./extents.ts";
 import {
   type InferParameters,
   NO_PARAMETERS,
@@ -31,7 +32,6 @@ export interface PeekOptions {
   readonly isWhole: boolean;
 }
 
-const VARINT = WireType.varint;
 const BYTES = WireType.bytes;
 
 class Peek {
@@ -72,11 +72,8 @@ class Peek {
     while (reader.remaining > Math.max(behind, 0)) {
       const tag = reader.tag();
       if (tag === (1 << 3 | BYTES)) name = reader.name();
-      else if (tag === (3 << 3 | VARINT)) shape.push(reader.int64());
-      else if (tag === (3 << 3 | BYTES)) {
-        const packed = reader.message();
-        while (!packed.isAtEnd) shape.push(packed.int64());
-      } else {
+      else if (tag === PACKED_SHAPE || tag === UNPACKED_EXTENT) readExtents(reader, tag, shape);
+      else {
         // The tensor's own values, which may be long, come behind its shape.
         if (tag >>> 3 > 3 && this.#isWanted(name)) {
           this.shape = shape;

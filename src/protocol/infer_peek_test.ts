@@ -68,6 +68,8 @@ Deno.test("peekInferRequest() refuses garbage, and a whole message that ends ear
   for (const isWhole of [true, false]) {
     assert.throws(() => peekInferRequest([garbage], { isWhole }), InvalidArgumentError);
   }
+  const axes = Uint8Array.of(0x2a, 70, 0x1a, 65, ...new Array(68).fill(1));
+  assert.throws(() => peekInferRequest([axes], { tensor: "x", isWhole: false }), /64 axes/);
   const early = message.subarray(0, 3);
   assert.throws(() => peekInferRequest([early], { isWhole: true }), InvalidArgumentError);
   assert.equal(peekInferRequest([early], { isWhole: false }).isComplete, false);

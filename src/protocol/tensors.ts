@@ -92,7 +92,10 @@ function checkElements(data: Uint8Array, count: number, what: () => string): voi
 
 /** Any byte but 0 means true to a client; a program knows only 0 and 1. Copies only where it must. */
 function normalisedBools(data: Uint8Array): Uint8Array {
-  return data.every((byte) => byte <= 1) ? data : data.map((byte) => byte === 0 ? 0 : 1);
+  for (let index = 0; index < data.length; index++) {
+    if (data[index]! > 1) return data.map((byte) => byte === 0 ? 0 : 1);
+  }
+  return data;
 }
 
 function checkedData(

@@ -14,6 +14,7 @@ import {
   ModelInferResponseSchema,
   SystemSharedMemoryRegisterRequestSchema,
 } from "../../src/protocol/gen/inference/grpc_service_pb.ts";
+import { Random } from "../../src/protocol/testing/random.ts";
 import { startServer, type TestServer } from "../harness/server.ts";
 import { writeEchoBundles } from "../python/echo_bundles.ts";
 
@@ -341,6 +342,21 @@ const BAD_CALLS: Record<string, BadRequest> = {
   },
 };
 
+/** A right request, raw or typed, that was changed in up to three places. */
+function mutated(random: Random): Uint8Array {
+  const typed = (input: typeof a) => ({ ...input, contents: { fp32Contents: [1, 2] } });
+  const request = random.below(2) === 0
+    ? right
+    : { modelName: "pair", inputs: [typed(a), typed(b)], outputs: [{ name: "sum" }] };
+  const bytes = [...infer(request)];
+  for (let changes = 1 + random.below(3); changes > 0; changes--) {
+    const at = random.below(bytes.length);
+    const byte = random.pick([0, 1, 0x7f, 0x80, 0xff, random.below(256)]);
+    bytes.splice(at, random.below(2), ...random.pick([[byte], [byte], [], [byte, byte]]));
+  }
+  return Uint8Array.from(bytes);
+}
+
 interface HttpRequest {
   readonly headers?: Record<string, string>;
   /** The whole body, gRPC framing included. */
@@ -501,6 +517,18 @@ for (const transport of ["native", "grpc-js"]) {
           await assertAnswersRight(client);
         });
       }
+      await t.step("requests with bytes changed, cut or added at random", async () => {
+        const random = new Random(5);
+        const answers = new Set<string>();
+        for (let round = 0; round < 60; round++) {
+          const batch = Array.from({ length: 20 }, () => call(client, INFER, mutated(random)));
+          for (const { status } of await Promise.all(batch)) answers.add(status);
+        }
+        assert(answers.has("OK") && answers.has("INVALID_ARGUMENT"), [...answers].join());
+        const expected = ["OK", "INVALID_ARGUMENT", "NOT_FOUND"];
+        assert.deepEqual([...answers].filter((answer) => !expected.includes(answer)), []);
+        await assertAnswersRight(client);
+      });
       const session = http2.connect(`http://127.0.0.1:${server.grpcPort}`);
       try {
         for (const [name, request] of Object.entries(BAD_FRAMES)) {
