@@ -2,6 +2,7 @@
 
 const SYMBOLS = {
   __errno_location: { parameters: [], result: "pointer" },
+  _exit: { parameters: ["i32"], result: "void" },
   close: { parameters: ["i32"], result: "i32" },
   dlerror: { parameters: [], result: "pointer" },
   dlopen: { parameters: ["buffer", "i32"], result: "pointer" },

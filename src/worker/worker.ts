@@ -7,6 +7,7 @@
 
 import { readFileSync } from "node:fs";
 import manifest from "../../deno.json" with { type: "json" };
+import { exitNow } from "../../ffi/libc/mod.ts";
 import type { Origins, ServerConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
@@ -179,15 +180,31 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
 
   const signal = await stop.signal;
 
-  const graceMs = config.endpoints.shutdownGraceSeconds * 1000;
-  logger.info("stopping", { signal, graceSeconds: config.endpoints.shutdownGraceSeconds });
+  // One deadline for everything there is to wait for.
+  const graceSeconds = config.endpoints.shutdownGraceSeconds;
+  const endMs = performance.now() + graceSeconds * 1000;
+  const remainingMs = () => Math.max(0, endMs - performance.now());
+  logger.info("stopping", { signal, graceSeconds });
   state.isStopping = true;
   health.close();
-  await server.shutdown(graceMs);
-  await scheduler.shutdown(graceMs);
-  await loading;
+  await server.shutdown(remainingMs());
+  await scheduler.shutdown(remainingMs());
+  if (!await settledWithin(loading, remainingMs())) {
+    // A compilation cannot be interrupted, and leaving in the usual way while one runs can crash.
+    logger.warn("stopped while models were still loading");
+    exitNow(0);
+  }
   logger.info("stopped");
   return 0;
+}
+
+/** Whether a promise settles within a time. */
+async function settledWithin(promise: Promise<unknown>, limitMs: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<false>((resolve) => timer = setTimeout(() => resolve(false), limitMs));
+  const isSettled = await Promise.race([promise.then(() => true, () => true), late]);
+  clearTimeout(timer);
+  return isSettled;
 }
 
 function createScheduler(

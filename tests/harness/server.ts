@@ -96,13 +96,13 @@ async function start(options: StartOptions): Promise<TestServer> {
       for (const wake of waiters) wake();
     }
   })();
-  const exited = child.status.then(async (status) => {
-    await reading;
-    for (const wake of waiters) wake();
-    return status;
-  });
   let status: Deno.CommandStatus | undefined;
-  void exited.then((value) => status = value);
+  const exited = child.status.then(async (value) => {
+    await reading;
+    status = value;
+    for (const wake of waiters) wake();
+    return value;
+  });
 
   const describe = () =>
     [...events.map((event) => JSON.stringify(event)), ...other].slice(-30).join("\n");

@@ -48,6 +48,18 @@ Deno.test("serve opens its ports at once and reports progress while models load"
   assert.equal((await server.http("/readyz")).status, 200);
 });
 
+Deno.test("serve stops within its grace while models are still compiling", async () => {
+  await using server = await startServer({
+    modelDirs: [digits],
+    until: "listening",
+    args: ["--shutdown-grace-seconds", "0", "--compile-parallelism", "1"],
+  });
+  await server.waitForEvent(({ message }) => message === "device");
+  server.kill("SIGTERM");
+  assert.equal((await server.exited).code, 0);
+  assert.ok(!server.events.some(({ level }) => level === "error"));
+});
+
 Deno.test("serve with nothing to serve stays up, warns and is not ready", async () => {
   const empty = Deno.makeTempDirSync();
   try {
