@@ -116,17 +116,26 @@ export class ModelQueue {
     return taken;
   }
 
-  /** Removes and returns everything that `isDead` picks, keeping the order of the rest. */
-  dropWhere(isDead: (work: QueuedWork) => boolean): QueuedWork[] {
+  /**
+   * Removes and returns what `isDead` picks among the first `limit`, keeping the order of the rest. Work
+   * further back is looked at when its turn comes near, so a deep queue costs nothing here.
+   */
+  dropDead(limit: number, isDead: (work: QueuedWork) => boolean): QueuedWork[] {
+    const end = Math.min(this.#items.length, this.#head + limit);
     const dropped: QueuedWork[] = [];
-    const kept: QueuedWork[] = [];
-    for (const work of this) (isDead(work) ? dropped : kept).push(work);
-    if (dropped.length > 0) {
-      this.#items = kept;
-      this.#head = 0;
-      this.#committed = kept.filter((work) => work.isCommitted).length;
+    // From the back, so that what stays closes up towards the end of the prefix.
+    let to = end;
+    for (let at = end - 1; at >= this.#head; at--) {
+      const work = this.#items[at]!;
+      if (isDead(work)) {
+        dropped.push(work);
+        if (work.isCommitted) this.#committed--;
+      } else {
+        this.#items[--to] = work;
+      }
     }
-    return dropped;
+    this.#head += dropped.length;
+    return dropped.reverse();
   }
 
   /** Fails everything queued because the model is gone. */

@@ -4,7 +4,12 @@
  * and knows nothing of devices or protocols.
  */
 
-import { DeadlineExceededError, NotFoundError, UnavailableError } from "../errors.ts";
+import {
+  CancelledError,
+  DeadlineExceededError,
+  NotFoundError,
+  UnavailableError,
+} from "../errors.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import { concatRows, sliceRows } from "./batch_assembly.ts";
 import { type BatchPlan, planBatch } from "./batch_plan.ts";
@@ -13,6 +18,7 @@ import {
   type Discipline,
   type DisciplineParameters,
   DISCIPLINES,
+  type Totals,
 } from "./disciplines/mod.ts";
 import { ModelQueue, type QueuedWork, type Work } from "./queue.ts";
 
@@ -69,6 +75,13 @@ export interface DispatchRecord {
   readonly queueSeconds: readonly number[];
   readonly computeSeconds: number;
   readonly stages: StageSeconds;
+}
+
+/** One model's next dispatch, if it is chosen. */
+interface Choice {
+  readonly model: ScheduledModel;
+  readonly queue: ModelQueue;
+  readonly plan: BatchPlan;
 }
 
 /** States: running → draining (`shutdown`) → stopped. */
@@ -189,43 +202,48 @@ export class Scheduler {
   }
 
   /** The model and batch to run now; drops dead work on the way. */
-  #select(): { model: ScheduledModel; queue: ModelQueue; plan: BatchPlan } | undefined {
+  #select(): Choice | undefined {
     const nowMs = this.#now();
-    const candidates: Candidate[] = [];
-    const plans = new Map<string, { model: ScheduledModel; queue: ModelQueue; plan: BatchPlan }>();
+    let choices: Choice[] = [];
+    for (const { model, queue } of this.#models.values()) {
+      if (queue.depth === 0) continue;
+      const front = this.#liveFront(model, queue, nowMs);
+      const plan = front && this.#plan(model, queue, front);
+      if (plan) choices.push({ model, queue, plan });
+    }
+    if (choices.length < 2) return choices[0];
+    let { discipline } = this.#options;
+    const committed = choices.filter(({ queue }) => queue.hasCommitted);
+    if (committed.length > 0) {
+      choices = committed;
+      discipline = DISCIPLINES.fifo;
+    }
+    const candidates = choices.map((choice) => this.#candidate(choice, nowMs));
+    const chosen = discipline(candidates, this.#totals(nowMs), this.#options.parameters);
+    return choices[candidates.indexOf(chosen)];
+  }
+
+  #candidate({ queue, plan }: Choice, nowMs: number): Candidate {
+    const front = queue.front!;
+    return {
+      name: queue.name,
+      frontOrder: front.order,
+      earliestDeadline: this.#options.shedsByCost ? earliestDeadline(queue) : Infinity,
+      weight: queue.weight,
+      recentCompute: queue.recentCompute(nowMs, this.#options.halfLifeSeconds),
+      plannedCost: queue.costs.get(front.variantKey)?.get(plan.size) ?? DEFAULT_COST_SECONDS,
+    };
+  }
+
+  /** Sums over every model, idle ones too: what a fair share is taken of. */
+  #totals(nowMs: number): Totals {
     let weight = 0;
     let recentCompute = 0;
-    for (const { model, queue } of this.#models.values()) {
-      // Idle models count in the sums that a fair share is taken of.
-      const recent = queue.recentCompute(nowMs, this.#options.halfLifeSeconds);
+    for (const { queue } of this.#models.values()) {
       weight += queue.weight;
-      recentCompute += recent;
-      if (queue.depth === 0) continue;
-      this.#dropDead(queue, nowMs);
-      const front = queue.front;
-      if (!front) continue;
-      const plan = this.#plan(model, queue, front);
-      if (!plan) continue;
-      plans.set(model.name, { model, queue, plan });
-      candidates.push({
-        name: model.name,
-        frontOrder: front.order,
-        earliestDeadline: this.#options.shedsByCost ? earliestDeadline(queue) : Infinity,
-        weight: queue.weight,
-        recentCompute: recent,
-        plannedCost: queue.costs.get(front.variantKey)?.get(plan.size) ?? DEFAULT_COST_SECONDS,
-      });
+      recentCompute += queue.recentCompute(nowMs, this.#options.halfLifeSeconds);
     }
-    if (candidates.length === 0) return undefined;
-    const committed = candidates.filter(({ name }) => plans.get(name)!.queue.hasCommitted);
-    const eligible = committed.length > 0 ? committed : candidates;
-    const discipline = committed.length > 0 ? DISCIPLINES.fifo : this.#options.discipline;
-    const chosen = eligible.length === 1 ? eligible[0]! : discipline(
-      eligible,
-      { weight, recentCompute },
-      this.#options.parameters,
-    );
-    return plans.get(chosen.name);
+    return { weight, recentCompute };
   }
 
   #plan(model: ScheduledModel, queue: ModelQueue, front: QueuedWork): BatchPlan | undefined {
@@ -248,9 +266,11 @@ export class Scheduler {
     }
   }
 
-  /** Rejects what is cancelled, late, or (`edf`) cannot finish in time. */
-  #dropDead(queue: ModelQueue, nowMs: number): void {
-    let hasDead = false;
+  /**
+   * The oldest request worth running. Among those that could be part of the next batch, what is
+   * cancelled, late, or (`edf`) cannot finish in time is rejected.
+   */
+  #liveFront(model: ScheduledModel, queue: ModelQueue, nowMs: number): QueuedWork | undefined {
     const isDead = (work: QueuedWork) => {
       if (work.isAborted()) return true;
       if (work.deadlineMs === undefined) return false;
@@ -259,16 +279,20 @@ export class Scheduler {
         : 0;
       return nowMs + margin >= work.deadlineMs;
     };
-    for (const work of queue) if ((hasDead = isDead(work))) break;
-    if (!hasDead) return;
-    for (const work of queue.dropWhere(isDead)) {
-      this.#queued--;
-      work.reject(
-        new DeadlineExceededError(
-          `The deadline passed while the request waited for model ${JSON.stringify(queue.name)}`,
-        ),
-      );
+    while (queue.front) {
+      const largest = model.sizes(queue.front.variantKey)?.at(-1) ?? 1;
+      const dead = queue.dropDead(model.isCoalescable ? Math.max(1, largest) : 1, isDead);
+      if (dead.length === 0) break;
+      for (const work of dead) {
+        this.#queued--;
+        work.reject(
+          work.isAborted() ? new CancelledError("The caller went away") : new DeadlineExceededError(
+            `The deadline passed while the request waited for model ${JSON.stringify(queue.name)}`,
+          ),
+        );
+      }
     }
+    return queue.front;
   }
 
   async #dispatch(model: ScheduledModel, queue: ModelQueue, plan: BatchPlan): Promise<void> {

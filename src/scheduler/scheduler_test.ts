@@ -155,7 +155,7 @@ Deno.test("submit() drops what was cancelled or is late before it reaches the de
   device.isOpen = true;
   device.release();
   assert.equal(await statusOf(late), "DEADLINE_EXCEEDED");
-  assert.equal(await statusOf(cancelled), "DEADLINE_EXCEEDED");
+  assert.equal(await statusOf(cancelled), "CANCELLED");
   await Promise.all([running, kept]);
   assert.deepEqual(device.started.map(({ values }) => values), [[1], [4]]);
 });

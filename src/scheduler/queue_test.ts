@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { ModelQueue, type QueuedWork } from "./queue.ts";
+
+function work(order: number, isCommitted = false): QueuedWork {
+  return {
+    inputs: [],
+    rows: 1,
+    variantKey: "",
+    deadlineMs: undefined,
+    isAborted: () => false,
+    isCommitted,
+    order,
+    enqueuedMs: 0,
+    resolve: () => {},
+    reject: () => {},
+  };
+}
+
+function queueOf(orders: number[]): ModelQueue {
+  const queue = new ModelQueue({ name: "m", maxDepth: 1000, weight: 1 });
+  for (const order of orders) queue.push(work(order));
+  return queue;
+}
+
+const orders = (queue: Iterable<QueuedWork>) => [...queue].map(({ order }) => order);
+
+Deno.test("take() keeps order through many rounds of pushing and taking", () => {
+  const queue = queueOf([]);
+  const taken: number[] = [];
+  for (let round = 0, next = 0; round < 200; round++) {
+    for (let i = 0; i < 3; i++) queue.push(work(next++));
+    taken.push(...orders(queue.take(2)));
+  }
+  assert.deepEqual(taken, Array.from({ length: 400 }, (_, index) => index));
+  assert.equal(queue.depth, 200);
+  assert.equal(queue.front!.order, 400);
+});
+
+Deno.test("dropDead() takes the dead out of the prefix only and keeps the order of the rest", () => {
+  const queue = queueOf([0, 1, 2, 3, 4, 5, 6, 7]);
+  queue.take(1);
+  const dropped = queue.dropDead(4, ({ order }) => order % 2 === 0);
+  assert.deepEqual(orders(dropped), [2, 4]);
+  assert.deepEqual(orders(queue), [1, 3, 5, 6, 7]);
+  assert.deepEqual(orders(queue.dropDead(99, () => true)), [1, 3, 5, 6, 7]);
+  assert.equal(queue.front, undefined);
+});
+
+Deno.test("push() puts committed work first, in its own order, and counts it down", () => {
+  const queue = queueOf([0, 1]);
+  queue.push(work(10, true));
+  queue.push(work(11, true));
+  assert.deepEqual(orders(queue), [10, 11, 0, 1]);
+  queue.dropDead(1, () => true);
+  assert.equal(queue.hasCommitted, true);
+  queue.take(1);
+  assert.equal(queue.hasCommitted, false);
+  queue.push(work(12, true));
+  assert.deepEqual(orders(queue), [12, 0, 1]);
+});
+
+Deno.test("learnCost() keeps the first measurement and blends later ones", () => {
+  const queue = queueOf([]);
+  queue.learnCost("", 4, 1, 0.2);
+  queue.learnCost("", 4, 2, 0.2);
+  assert.ok(Math.abs(queue.costs.get("")!.get(4)! - 1.2) < 1e-12);
+});
+
+Deno.test("recentCompute() halves every half-life", () => {
+  const queue = queueOf([]);
+  queue.record({
+    variantKey: "",
+    size: 1,
+    rows: 1,
+    requests: 1,
+    computeSeconds: 8,
+    nowMs: 1000,
+    halfLifeSeconds: 30,
+    costAlpha: 0.2,
+  });
+  assert.ok(Math.abs(queue.recentCompute(61_000, 30) - 2) < 1e-9);
+});
