@@ -155,7 +155,7 @@ class Peer {
     }).spawn();
     const reader = child.stdout.getReader();
     const { value } = await reader.read();
-    await reader.cancel();
+    reader.releaseLock();
     return new Peer(child, Number(new TextDecoder().decode(value)));
   }
 
@@ -169,6 +169,7 @@ class Peer {
 
   async stop(): Promise<void> {
     this.#child.kill("SIGKILL");
+    await this.#child.stdout.cancel();
     await this.#child.status;
   }
 }

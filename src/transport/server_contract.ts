@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import * as grpc from "@grpc/grpc-js";
-import { InvalidArgumentError, ServerError } from "../errors.ts";
-import type { CallContext, GrpcServer, Message, MethodHandler, ServerOptions } from "./handler.ts";
+import { contractMethods } from "./contract_methods.ts";
+import type { CallContext, GrpcServer, ServerOptions } from "./handler.ts";
 
 const MAX_BYTES = 1 << 20;
 
@@ -44,7 +44,10 @@ class Rig {
     this.server = await serve({
       hostname: "127.0.0.1",
       port: 0,
-      methods: this.#methods(),
+      methods: contractMethods({
+        arrived: (call) => this.#arrived(call),
+        bigBytes: MAX_BYTES + 1,
+      }),
       maxReceiveBytes: MAX_BYTES,
       maxSendBytes: MAX_BYTES,
       onHandlerError: (error) => this.failures.push(error),
@@ -104,110 +107,6 @@ class Rig {
   #arrived(call: CallContext): void {
     this.seen.push(call);
     this.#arrivals.shift()?.(call);
-  }
-
-  #methods(): Map<string, MethodHandler> {
-    const arrived = (call: CallContext) => this.#arrived(call);
-    const unary = (handle: (request: Message, call: CallContext) => Message | Promise<Message>) => (
-      {
-        kind: "unary" as const,
-        handle: (request: Message, call: CallContext) => (arrived(call), handle(request, call)),
-      }
-    );
-    const untilAborted = (call: CallContext) =>
-      new Promise<never>((_, reject) =>
-        call.signal.addEventListener("abort", () => reject(call.signal.reason))
-      );
-    return new Map<string, MethodHandler>([
-      ["/t.T/Echo", unary((request) => request)],
-      ["/t.T/EchoLater", unary((request) => Promise.resolve(request))],
-      [
-        "/t.T/Tags",
-        unary((request, call) => {
-          for (const [key, value] of call.metadata.entries()) {
-            if (key.startsWith("x-")) {
-              call.responseHeaders.append(key, value);
-              call.responseTrailers.append(
-                `${key.replace(/-bin$/, "")}-t-bin`,
-                new Uint8Array([7]),
-              );
-            }
-          }
-          return request;
-        }),
-      ],
-      [
-        "/t.T/Refuse",
-        unary(() => {
-          throw new InvalidArgumentError('dtype "ƒ32" is 100% unknown\n✓');
-        }),
-      ],
-      [
-        "/t.T/RefuseLater",
-        unary((_, call) => {
-          call.responseTrailers.append("x-why", "because");
-          return Promise.reject(new ServerError("ABORTED", "later"));
-        }),
-      ],
-      [
-        "/t.T/Crash",
-        unary(() => {
-          throw new TypeError("secret detail");
-        }),
-      ],
-      ["/t.T/Hang", unary((_, call) => untilAborted(call))],
-      ["/t.T/Big", unary(() => [new Uint8Array(MAX_BYTES + 1)])],
-      ["/t.T/Bidi", {
-        kind: "stream",
-        async *handle(requests, call) {
-          arrived(call);
-          for await (const request of requests) yield request;
-        },
-      }],
-      ["/t.T/Count", {
-        kind: "stream",
-        async *handle(requests, call) {
-          arrived(call);
-          let count = 0;
-          for await (const _ of requests) count++;
-          yield [new TextEncoder().encode(String(count))];
-        },
-      }],
-      ["/t.T/Forever", {
-        kind: "stream",
-        async *handle(_, call) {
-          arrived(call);
-          for (let index = 0; !call.isAborted; index++) {
-            yield [new Uint8Array([index & 255])];
-            await new Promise((resolve) => setTimeout(resolve, 1));
-          }
-        },
-      }],
-      ["/t.T/FailMidway", {
-        kind: "stream",
-        async *handle(requests, call) {
-          arrived(call);
-          yield [new Uint8Array([1])];
-          yield [new Uint8Array([2])];
-          for await (const _ of requests);
-          throw new ServerError("DATA_LOSS", "midway");
-        },
-      }],
-      ["/t.T/None", {
-        kind: "stream",
-        async *handle(_, call) {
-          arrived(call);
-          yield* [];
-        },
-      }],
-      ["/t.T/IgnoreRequests", {
-        kind: "stream",
-        async *handle(_, call) {
-          arrived(call);
-          yield [new Uint8Array([42])];
-        },
-      }],
-    ]);
   }
 }
 

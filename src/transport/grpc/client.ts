@@ -3,7 +3,12 @@
 import { ServerError, UnavailableError } from "../../errors.ts";
 import { type DeadlineClock, DeadlineQueue, type Expiring, systemClock } from "../deadline.ts";
 import type { Message, Metadata } from "../handler.ts";
-import { connectHttp2, type HeaderField, type HeaderList } from "../http2/mod.ts";
+import {
+  connectHttp2,
+  type HeaderField,
+  type HeaderList,
+  type Http2Connection,
+} from "../http2/mod.ts";
 import { MessageQueue } from "../message_queue.ts";
 import { CallMetadata } from "../metadata.ts";
 import type { BackoffOptions } from "./backoff.ts";
@@ -86,20 +91,7 @@ export class GrpcClient implements CallOwner {
     this.compression = options.compression ?? "identity";
     this.pool = new ConnectionPool({
       name: options.target,
-      connect: async (signal) =>
-        connectHttp2(
-          await dialSocket(this.#target, {
-            tls: options.tls,
-            timeoutMs: options.connectTimeoutMs ?? 20_000,
-            signal,
-          }),
-          {
-            peer: this.#target.authority,
-            keepaliveIntervalMs: options.keepaliveMs,
-            keepaliveTimeoutMs: options.keepaliveTimeoutMs,
-            onAvailabilityChange: () => this.pool.released(),
-          },
-        ),
+      connect: (signal) => connect(this.#target, options, signal, () => this.pool.released()),
       maxConnections: options.maxConnections ?? 8,
       maxWaiting: options.maxWaitingCalls ?? 16_384,
       backoff: options.backoff,
@@ -199,6 +191,42 @@ export class GrpcClient implements CallOwner {
       ["grpc-accept-encoding", ACCEPTED_ENCODINGS],
     ];
   }
+}
+
+/**
+ * Opens a connection, up to the server's SETTINGS: only then is it known to speak HTTP/2 and how many
+ * streams it takes. Throws `UnavailableError`.
+ */
+async function connect(
+  target: Target,
+  options: ClientOptions,
+  signal: AbortSignal,
+  released: () => void,
+): Promise<Http2Connection> {
+  const socket = await dialSocket(target, {
+    tls: options.tls,
+    timeoutMs: options.connectTimeoutMs ?? 20_000,
+    signal,
+  });
+  const settings = Promise.withResolvers<void>();
+  const connection = connectHttp2(socket, {
+    peer: target.authority,
+    keepaliveIntervalMs: options.keepaliveMs,
+    keepaliveTimeoutMs: options.keepaliveTimeoutMs,
+    onAvailabilityChange: () => {
+      settings.resolve();
+      released();
+    },
+  });
+  const cut = () => connection.destroy("The client is closed");
+  signal.addEventListener("abort", cut);
+  await Promise.race([settings.promise, connection.closed]);
+  signal.removeEventListener("abort", cut);
+  if (connection.canOpen) return connection;
+  connection.destroy();
+  throw new UnavailableError(
+    `Cannot connect to ${options.target}: it closed the connection before it spoke HTTP/2`,
+  );
 }
 
 class UnaryCall extends ClientCall {

@@ -295,7 +295,6 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
 
   onHeaders(headers: HeaderList, endStream: boolean): void {
     if (this.#isOver) return;
-    this.owner.pool.proved(this.#connection!);
     if (endStream) {
       if (this.#inbound === undefined) return this.#status(headers);
       try {

@@ -43,8 +43,6 @@ export class ConnectionPool {
   readonly #clock: DeadlineClock;
   readonly #backoff: Backoff;
   readonly #open = new Set<Http2Connection>();
-  /** Connections that have carried a response: they end without counting as a failure. */
-  readonly #proven = new WeakSet<Http2Connection>();
   readonly #waiting = new Set<Waiter>();
   #connecting: AbortController | undefined;
   #retryAtMs = 0;
@@ -98,13 +96,6 @@ export class ConnectionPool {
       this.#isServing = false;
       this.#serve();
     });
-  }
-
-  /** The connection has carried a response: the peer is what it should be. */
-  proved(connection: Http2Connection): void {
-    if (this.#proven.has(connection)) return;
-    this.#proven.add(connection);
-    this.#backoff.reset();
   }
 
   /** Fails all waiters and closes all connections, after their calls if `graceful`. */
@@ -170,11 +161,10 @@ export class ConnectionPool {
 
   #add(connection: Http2Connection): void {
     this.#open.add(connection);
+    this.#backoff.reset();
+    this.#retryAtMs = 0;
     void connection.closed.then(() => {
       this.#open.delete(connection);
-      if (!this.#proven.has(connection)) {
-        this.#failed(`${this.#options.name} closed the connection before any response`);
-      }
       if (this.#waiting.size > 0) this.#serve();
     });
   }

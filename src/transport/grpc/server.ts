@@ -45,7 +45,7 @@ class NativeServer implements GrpcServer, CallHost {
     this.#options = options;
     this.#listener = listener;
     this.hostname = options.hostname;
-    this.port = listener.addr.transport === "tcp" ? listener.addr.port : 0;
+    this.port = "port" in listener.addr ? listener.addr.port : 0;
     this.maxReceiveBytes = options.maxReceiveBytes;
     this.maxSendBytes = options.maxSendBytes;
     this.#accepting = this.#accept();
@@ -176,8 +176,7 @@ async function removeSocket(path: string): Promise<void> {
 }
 
 function peerName(addr: Deno.Addr): string {
-  if (addr.transport === "tcp") return `${addr.hostname}:${addr.port}`;
-  return addr.transport === "unix" && addr.path ? addr.path : "unix";
+  return "hostname" in addr ? `${addr.hostname}:${addr.port}` : "unix";
 }
 
 function closeQuietly(conn: Deno.Conn): void {

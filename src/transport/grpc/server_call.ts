@@ -51,6 +51,8 @@ const ACCEPT_ENCODING: HeaderField = ["grpc-accept-encoding", ACCEPTED_ENCODINGS
 const RESPONSE_HEADERS: HeaderList = [STATUS_200, CONTENT_TYPE];
 const OK_TRAILERS: HeaderList = [["grpc-status", "0"]];
 
+/** What a caller may still send after its answer before its stream is reset. */
+const MAX_DISCARDED_BYTES = 64 * 1024;
 /** A reset this shortly before the deadline is the caller's own timer. */
 const DEADLINE_SLACK_MS = 5;
 
@@ -70,7 +72,6 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
   #stream!: Http2Stream;
   #inbound: Inbound | undefined;
   #isOver = false;
-  #requestEnded = false;
   #headersSent = false;
 
   // Unary: the one request.
@@ -80,6 +81,8 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
   #requests: MessageQueue | undefined;
   /** Response bytes wait for the window, and what is to happen when they have left. */
   #isBlocked = false;
+  /** Request bytes that came after the call was over. */
+  #discardedBytes = 0;
   #drained: (() => void) | undefined;
 
   #reason: ServerError | undefined;
@@ -99,7 +102,6 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
   /** Starts the call on its stream. To be called once, with the end flag of the request headers. */
   begin(stream: Http2Stream, endStream: boolean): void {
     this.#stream = stream;
-    this.#requestEnded = endStream;
     const { refusal, handler } = this.#head;
     if (refusal !== undefined) return this.#refuse(refusal);
     if (this.deadlineMs !== undefined) this.#host.deadlines.add(this);
@@ -149,7 +151,7 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
   onData(chunk: Uint8Array, endStream: boolean): boolean {
     const bytes = chunk.length;
     if (this.#isOver) {
-      this.#stream.consume(bytes);
+      this.#discard(bytes);
       return false;
     }
     let isKept = false;
@@ -170,6 +172,18 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
     }
     if (endStream) this.#requestDone();
     return isKept;
+  }
+
+  /**
+   * The rest of a request that was answered early. A caller that keeps sending is told to stop (RFC 9113
+   * section 8.1), but not at once: some clients then forget the answer they have just got.
+   */
+  #discard(bytes: number): void {
+    this.#stream.consume(bytes);
+    this.#discardedBytes += bytes;
+    if (this.#discardedBytes > MAX_DISCARDED_BYTES && !this.#isBlocked) {
+      this.#stream.reset(ErrorCode.NO_ERROR);
+    }
   }
 
   onEnd(end: StreamEnd): void {
@@ -226,7 +240,6 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
   }
 
   #requestDone(): void {
-    this.#requestEnded = true;
     if (this.#isOver) return;
     if (this.#inbound === undefined) return this.#requestComplete();
     try {
@@ -366,7 +379,6 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
       true,
     );
     this.#over("OK");
-    this.#stopRequest();
   }
 
   #fail(error: unknown): void {
@@ -382,7 +394,6 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
       error instanceof ServerError ? error : new CancelledError("The call has failed"),
     );
     this.#over(status);
-    this.#stopRequest();
   }
 
   /** A handler that reacts to its own abort by throwing the reason, or an AbortError, is no defect. */
@@ -394,7 +405,6 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
   #refuse(refusal: Refusal): void {
     this.#sendStatus(refusal.httpStatus, refusal.status, refusal.message);
     this.#over(refusal.status);
-    this.#stopRequest();
   }
 
   #sendStatus(httpStatus: string, status: CallStatus, message: string): void {
@@ -410,13 +420,6 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
     if (status === "UNIMPLEMENTED") fields.push(ACCEPT_ENCODING);
     this.#responseTrailers?.toFields(fields);
     this.#stream.sendHeaders(fields, true);
-  }
-
-  /** After an early answer the rest of the request is not wanted (RFC 9113 section 8.1). */
-  #stopRequest(): void {
-    if (this.#requestEnded) return;
-    if (this.#isBlocked) this.#drained = () => this.#stream.reset(ErrorCode.NO_ERROR);
-    else this.#stream.reset(ErrorCode.NO_ERROR);
   }
 
   #abortWith(reason: ServerError): void {

@@ -30,6 +30,9 @@ import {
   STATUS_NUMBERS,
 } from "../status.ts";
 
+/** A cancellation this shortly before the deadline is the caller's own timer. */
+const DEADLINE_SLACK_MS = 5;
+
 type UnaryCall = grpc.ServerUnaryCall<Message, Message>;
 type DuplexCall = grpc.ServerDuplexStream<Message, Message>;
 
@@ -240,8 +243,8 @@ class GrpcJsCall implements CallContext {
 
   /** Over, for the deadline if that has passed (grpc-js reports both alike), else with this message. */
   cancel(message: string): void {
-    // One millisecond of slack: grpc-js keeps the deadline in whole milliseconds on another clock.
-    const isLate = this.deadlineMs !== undefined && performance.now() >= this.deadlineMs - 1;
+    const isLate = this.deadlineMs !== undefined &&
+      performance.now() >= this.deadlineMs - DEADLINE_SLACK_MS;
     this.#abort.abort(
       isLate ? new DeadlineExceededError("Deadline exceeded") : new CancelledError(message),
     );
