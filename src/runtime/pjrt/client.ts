@@ -3,6 +3,7 @@
  * native client and counts everything made through it.
  */
 
+import { setImmediate } from "node:timers";
 import {
   type Address,
   type ArgsOf,
@@ -17,6 +18,7 @@ import {
 } from "../../../ffi/mod.ts";
 import { ConfigError, UnavailableError } from "../../errors.ts";
 import { HandleTable } from "./handle.ts";
+import { POLL_MILLISECONDS, type PollPolicy } from "./poll_policy.ts";
 
 /** A value of a client create option; a plain number is an integer. */
 export type CreateOption =
@@ -147,19 +149,32 @@ export class PjrtClient {
   }
 
   /**
-   * Waits for an event and frees it: without leaving this thread when it has happened already.
+   * Waits for an event and frees it: without leaving this thread when it has happened already, or happens
+   * while `polling` finds it worth looking.
    * @throws {PjrtError} with what the event reports
    */
-  async settle(event: Address<"PJRT_Event">): Promise<void> {
+  async settle(event: Address<"PJRT_Event">, polling?: PollPolicy): Promise<void> {
     try {
-      if (this.isReady(event)) this.eventError(event);
-      else {
+      if (this.isReady(event) || (polling?.next() && await this.#poll(event, polling))) {
+        this.eventError(event);
+      } else {
         const args = this.api.args("PJRT_Event_Await").set("event", event);
         await this.api.callAsync("PJRT_Event_Await", args);
       }
     } finally {
       this.destroyEvent(event);
     }
+  }
+
+  async #poll(event: Address<"PJRT_Event">, polling: PollPolicy): Promise<boolean> {
+    const deadline = performance.now() + POLL_MILLISECONDS;
+    let isReady = false;
+    do {
+      await nextTurn();
+      isReady = this.isReady(event);
+    } while (!isReady && performance.now() < deadline);
+    polling.observe(isReady);
+    return isReady;
   }
 
   /** Throws what a ready event reports, if anything. */
@@ -194,6 +209,11 @@ export class PjrtClient {
     this.handles.count("client", -1);
     await destroyClient(this.api, this.address);
   }
+}
+
+/** Lets the event loop do what is ready. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 async function destroyClient(api: PjrtApi, client: Address<"PJRT_Client">): Promise<void> {

@@ -18,6 +18,7 @@ import type { PjrtBuffer } from "./buffer.ts";
 import type { PjrtClient } from "./client.ts";
 import type { Handle } from "./handle.ts";
 import { InlinePolicy } from "./inline_policy.ts";
+import { PollPolicy } from "./poll_policy.ts";
 import { uploadArgs } from "./transfer.ts";
 
 type BufferAddress = Address<"PJRT_Buffer">;
@@ -53,6 +54,7 @@ export class Dispatcher {
   readonly #loaded: Handle<"PJRT_LoadedExecutable">;
   readonly #signature: ProgramSignature;
   readonly #policy = new InlinePolicy();
+  readonly #polling = new PollPolicy();
   readonly #timesDownloads: boolean;
   readonly #idle: Frame[] = [];
 
@@ -75,7 +77,7 @@ export class Dispatcher {
       await this.#execute(call.frame, call.frame.doneAddress);
       const results = Array.from(call.frame.outputs) as BufferAddress[];
       call.awaitLater(call.frame.done[0] as EventAddress);
-      const failure = await call.settle();
+      const failure = await call.settleFirst(this.#polling);
       if (failure === undefined) return results;
       for (const result of results) this.#client.destroyBuffer(result);
       throw failure;
@@ -104,7 +106,7 @@ export class Dispatcher {
       );
       // Started before the results exist: the plugin copies each as soon as it does.
       outputs.forEach((target, index) => call.download(index, target));
-      let failure = await call.settleFirst();
+      let failure = await call.settleFirst(this.#polling);
       const executed = performance.now();
       failure ??= await call.settle();
       if (failure !== undefined) throw failure;
@@ -257,11 +259,11 @@ class Call {
   }
 
   /** Waits for the event registered first. Returns its failure. */
-  async settleFirst(): Promise<unknown> {
+  async settleFirst(polling?: PollPolicy): Promise<unknown> {
     const event = this.#writing.shift();
     if (event === undefined) return undefined;
     try {
-      await this.#client.settle(event);
+      await this.#client.settle(event, polling);
     } catch (error) {
       return error;
     }
