@@ -22,6 +22,11 @@ export const CONFIG_FLAGS: readonly FlagSpec[] = [
   ...SERVER_FLAGS,
 ];
 
+/** Those of `CONFIG_FLAGS` in some groups, with the node file and the worker's name. */
+export function configFlags(...groups: string[]): FlagSpec[] {
+  return CONFIG_FLAGS.filter(({ group }) => group === undefined || groups.includes(group));
+}
+
 /**
  * The configuration these flags and the process's variables give.
  *

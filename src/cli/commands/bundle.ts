@@ -11,7 +11,7 @@ import { ConfigError, messageOf } from "../../errors.ts";
 import { Logger } from "../../log.ts";
 import { openBackend } from "../../runtime/mod.ts";
 import { type Command, type CommandOutput, EXIT } from "../command.ts";
-import { CONFIG_FLAGS, configFrom } from "../config_flags.ts";
+import { configFlags, configFrom } from "../config_flags.ts";
 import type { ParsedFlags } from "../flags.ts";
 import { printBundle } from "./bundle_inspect.ts";
 import { validateBundle } from "./bundle_validate.ts";
@@ -27,7 +27,7 @@ export const command: Command = {
     "validate also compiles every program with the configured PJRT plugin, checks what it really takes " +
     "and gives, and runs it on the inputs in golden.safetensors. It exits with 1 when anything fails.",
   ].join("\n\n"),
-  flags: CONFIG_FLAGS,
+  flags: configFlags("runtime", "log"),
   async run(flags, output) {
     const [action, ...paths] = flags.positionals;
     if (paths.length === 0 || (action !== "inspect" && action !== "validate")) {

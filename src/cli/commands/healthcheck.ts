@@ -1,6 +1,6 @@
 import { ConfigError, messageOf } from "../../errors.ts";
 import { type Command, EXIT } from "../command.ts";
-import { CONFIG_FLAGS, configFrom } from "../config_flags.ts";
+import { configFlags, configFrom } from "../config_flags.ts";
 import { lastValue, type ParsedFlags } from "../flags.ts";
 
 const DEFAULT_TIMEOUT_SECONDS = 3;
@@ -24,7 +24,7 @@ export const command: Command = {
       help: "how long to wait for the answer",
       default: String(DEFAULT_TIMEOUT_SECONDS),
     },
-    ...CONFIG_FLAGS,
+    ...configFlags("endpoints"),
   ],
   async run(flags, output) {
     const url = lastValue(flags, "url") ?? readinessUrl(flags);
