@@ -1,9 +1,10 @@
 /** Dialling: TCP, TLS (ALPN h2) or a Unix socket, up to a connection that speaks HTTP/2. */
 
-import type { ByteStream, Http2Connection } from "./types.ts";
+import type { Http2Connection } from "./types.ts";
 import { messageOf, UnavailableError } from "../../errors.ts";
 import { connectHttp2 } from "./accept.ts";
 import type { Http2Options } from "./options.ts";
+import { SocketStream } from "./socket.ts";
 
 /** Where to connect. */
 export type DialTarget =
@@ -34,7 +35,7 @@ export async function dialHttp2(
     : AbortSignal.any([timeout, options.signal]);
   try {
     const conn = await dial(target, signal);
-    return connectHttp2(conn as ByteStream, { peer, ...options });
+    return connectHttp2(new SocketStream(conn), { peer, ...options });
   } catch (error) {
     const why = timeout.aborted ? "timed out" : messageOf(error);
     throw new UnavailableError(`Cannot connect to ${peer}: ${why}`, { cause: error });
@@ -47,7 +48,6 @@ async function dial(target: DialTarget, signal: AbortSignal): Promise<Deno.Conn>
   }
   const { hostname, port, tls } = target;
   const conn = await Deno.connect({ hostname, port, signal });
-  conn.setNoDelay(true);
   if (tls === undefined) return conn;
   const secure = await Deno.startTls(conn, {
     hostname: tls.serverName ?? hostname,

@@ -29,7 +29,7 @@ import { Sender, type SenderOwner } from "./sender.ts";
 import { DEFAULT_WINDOW_BYTES, PeerSettings, SettingId, settingsFrame } from "./settings.ts";
 import type { StreamState } from "./stream.ts";
 import { StreamTable, type StreamTableOwner } from "./stream_table.ts";
-import { Watchdog, type WatchedConnection } from "./watchdog.ts";
+import { CLOSE_MS, Watchdog, type WatchedConnection } from "./watchdog.ts";
 
 /** Frames parsed before other work gets its turn. */
 const FRAME_BUDGET = 2048;
@@ -69,6 +69,7 @@ export class Connection
   #closeMessage = "connection closed";
   #onOutboxRoom: (() => void) | undefined;
   #isLingering = false;
+  readonly #closed = Promise.withResolvers<void>();
 
   /** Takes over `stream` at once; `onStream` is given on the server side only. */
   constructor(stream: ByteStream, options: ResolvedOptions, onStream?: OnStream) {
@@ -90,7 +91,8 @@ export class Connection
     });
     this.#watchdog = new Watchdog(this);
     this.#sendPreface();
-    this.closed = this.#run();
+    this.closed = this.#closed.promise;
+    void this.#run();
   }
 
   // --- Http2Connection
@@ -253,6 +255,7 @@ export class Connection
       this.#cut(ErrorCode.CANCEL, `reading from ${this.peer} failed: ${messageOf(error)}`);
     }
     await this.sender.outbox.settled;
+    this.#closed.resolve();
   }
 
   /** Reads once and deals with what came. False: the stream has ended. */
@@ -373,6 +376,16 @@ export class Connection
     }
     this.#onOutboxRoom?.();
     queueMicrotask(() => this.#endAllStreams());
+    this.#resolveClosedSoon();
+  }
+
+  /**
+   * A read or write under way holds on to a socket until the peer acts (see `SocketStream`). Nobody is
+   * kept waiting for a peer that never does.
+   */
+  #resolveClosedSoon(): void {
+    const cancel = this.options.clock.every(CLOSE_MS, this.#closed.resolve);
+    void this.closed.then(cancel);
   }
 
   #endAllStreams(): void {

@@ -9,7 +9,7 @@ import {
   frame,
   makePipe,
   ManualClock,
-  PipeEnd,
+  type PipeEnd,
   RawPeer,
   Recorder,
   REQUEST_BLOCK,

@@ -21,6 +21,7 @@ export type { OnStream } from "./frame_handler.ts";
 export { ErrorCode, errorCodeName } from "./error_codes.ts";
 export { DEFAULT_LIMITS, type Http2Limits, type RateLimitOptions } from "./limits.ts";
 export { type Clock, type Http2Options, systemClock } from "./options.ts";
+export { SocketStream } from "./socket.ts";
 export {
   type Http2Listener,
   type Http2ListenOptions,

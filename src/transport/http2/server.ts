@@ -1,10 +1,11 @@
 /** The accept loop: TCP, TLS (ALPN h2) and Unix listeners whose connections speak HTTP/2. */
 
-import type { ByteStream, Http2Connection } from "./types.ts";
+import type { Http2Connection } from "./types.ts";
 import { messageOf } from "../../errors.ts";
 import { acceptHttp2 } from "./accept.ts";
 import type { OnStream } from "./frame_handler.ts";
 import type { Http2Options } from "./options.ts";
+import { SocketStream } from "./socket.ts";
 
 /** Where to listen. */
 export type ListenTarget =
@@ -134,9 +135,8 @@ class Listener implements Http2Listener {
   }
 
   #serve(conn: Deno.Conn): void {
-    if ("setNoDelay" in conn) (conn as Deno.TcpConn).setNoDelay(true);
     const options = { ...this.#options, peer: peerName(conn) };
-    const connection = acceptHttp2(conn as ByteStream, options, this.#onStream);
+    const connection = acceptHttp2(new SocketStream(conn), options, this.#onStream);
     this.connections.add(connection);
     void connection.closed.then(() => this.connections.delete(connection));
     if (this.#shutdown !== undefined) void connection.drain();

@@ -68,7 +68,10 @@ export interface Http2Connection {
   drain(): Promise<void>;
   /** Closes at once; every open stream hears `onEnd` with cause `connection`. */
   destroy(reason?: string): void;
-  /** Settles when the connection is closed and its descriptor released. Never rejects. */
+  /**
+   * Settles when the connection is closed and its descriptor released, or a second after closing when a
+   * peer that does not react keeps the descriptor. Never rejects.
+   */
   readonly closed: Promise<void>;
 }
 

@@ -30,7 +30,7 @@ export interface WatchedConnection {
 /** How long the peer may take to acknowledge the first step of a drain. */
 const DRAIN_STEP_MS = 1000;
 /** How long a closing connection may take to flush and be closed by the peer as well. */
-const CLOSE_MS = 1000;
+export const CLOSE_MS = 1000;
 /** Nobody looks at it; a keepalive PING only has to be answered by something. */
 const KEEPALIVE_PING = Uint8Array.of(0x61, 0x6c, 0x69, 0x76, 0x65, 0, 0, 0);
 

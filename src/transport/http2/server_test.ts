@@ -1,0 +1,226 @@
+import assert from "node:assert/strict";
+import type { Http2Connection, Http2Stream, StreamListener } from "./types.ts";
+import { dialHttp2 } from "./client.ts";
+import type { OnStream } from "./frame_handler.ts";
+import { type Http2Listener, type Http2ListenOptions, listenHttp2 } from "./server.ts";
+import { concat, Recorder, settle } from "./test_support.ts";
+
+const POST = [[":method", "POST"], [":scheme", "http"], [":path", "/"]] as const;
+
+/** Sends back what it is sent, as it comes. */
+const echo: OnStream = (stream, _headers, endStream) => {
+  stream.sendHeaders([[":status", "200"]], endStream);
+  return {
+    onHeaders: () => stream.sendHeaders([["x", "y"]], true),
+    onData: (chunk, isEnd) => {
+      stream.consume(chunk.length);
+      stream.sendData([chunk], isEnd);
+      return true;
+    },
+    onEnd: () => {},
+    onDrain: () => {},
+  };
+};
+
+function listen(options: Http2ListenOptions = {}, onStream = echo): Http2Listener {
+  return listenHttp2({ hostname: "127.0.0.1", port: 0 }, options, onStream);
+}
+
+/** One exchange; resolves with the bytes that came back. */
+function exchange(connection: Http2Connection, body: readonly Uint8Array[]): Promise<Uint8Array> {
+  const done = Promise.withResolvers<Uint8Array>();
+  const recorder = new Recorder();
+  const stream: Http2Stream = connection.open(POST, false, {
+    onHeaders: (_headers, isEnd) => isEnd && done.resolve(concat(recorder.data)),
+    onData: (chunk, isEnd) => {
+      stream.consume(chunk.length);
+      recorder.onData(chunk, isEnd);
+      if (isEnd) done.resolve(concat(recorder.data));
+      return false;
+    },
+    onEnd: (end) => done.reject(new Error(end.message)),
+    onDrain: () => {},
+  });
+  stream.sendData(body, true);
+  return done.promise;
+}
+
+function counting(length: number): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => i % 251);
+}
+
+function openDescriptors(): number {
+  return [...Deno.readDirSync("/proc/self/fd")].length;
+}
+
+/** Waits until a condition holds; fails after ten seconds. */
+async function until(what: string, isTrue: () => boolean): Promise<void> {
+  for (const end = performance.now() + 10_000; !isTrue();) {
+    assert.ok(performance.now() < end, `still not so: ${what}`);
+    await settle(1);
+  }
+}
+
+Deno.test("a listener echoes bodies of every size over TCP", async () => {
+  const listener = listen();
+  const connection = await dialHttp2(listener);
+  const sizes = [0, 1, 16_384, 65_535, 1 << 20, 40 << 20];
+  const answers = await Promise.all(
+    sizes.map((size) => exchange(connection, [counting(size >> 1), counting(size - (size >> 1))])),
+  );
+  answers.forEach((answer, i) => {
+    const size = sizes[i]!;
+    const half = size >> 1;
+    assert.equal(answer.length, size);
+    assert.ok(answer.every((byte, at) => byte === (at < half ? at : at - half) % 251));
+  });
+  await listener.shutdown(1000);
+  await connection.closed;
+});
+
+Deno.test("a listener serves a Unix socket", async () => {
+  const folder = await Deno.makeTempDir();
+  const target = { path: `${folder}/http2.sock` };
+  const listener = listenHttp2(target, {}, echo);
+  const connection = await dialHttp2(target);
+  assert.deepEqual(await exchange(connection, [counting(100_000)]), counting(100_000));
+  await connection.drain();
+  await listener.shutdown(1000);
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("shutdown() lets a stream finish within its grace, and cuts one that does not", async () => {
+  let slow: Http2Stream | undefined;
+  const listener = listen({}, (stream, headers, endStream) => {
+    slow = stream;
+    return echo(stream, headers, endStream);
+  });
+  const connection = await dialHttp2(listener);
+  const recorder = new Recorder();
+  connection.open(POST, false, recorder);
+  await until("the stream has arrived", () => slow !== undefined);
+  const started = performance.now();
+  await listener.shutdown(200);
+  assert.ok(performance.now() - started >= 190);
+  await connection.closed;
+  await settle();
+  assert.deepEqual(recorder.ends.map(({ cause }) => cause), ["connection"]);
+  await assert.rejects(dialHttp2(listener), { status: "UNAVAILABLE" });
+});
+
+Deno.test("connections beyond the limit are closed at once", async () => {
+  const listener = listen({ maxConnections: 1 });
+  const first = await dialHttp2(listener);
+  await exchange(first, [counting(1)]);
+  const second = await dialHttp2(listener);
+  await second.closed;
+  assert.deepEqual(await exchange(first, [counting(10)]), counting(10));
+  await listener.shutdown(1000);
+  await first.closed;
+});
+
+Deno.test("dialHttp2() gives up when it is told to, or after its timeout", async () => {
+  // A TLS handshake that never comes: the listener speaks cleartext and waits for the client.
+  const silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = silent.addr;
+  const accepted = silent.accept();
+  await assert.rejects(
+    dialHttp2({ hostname: "127.0.0.1", port, tls: {} }, { connectTimeoutMs: 50 }),
+    { status: "UNAVAILABLE", message: /timed out/ },
+  );
+  await assert.rejects(
+    dialHttp2({ hostname: "127.0.0.1", port }, { signal: AbortSignal.abort(new Error("enough")) }),
+    { status: "UNAVAILABLE", message: /enough/ },
+  );
+  (await accepted).close();
+  silent.close();
+});
+
+Deno.test("other connections and timers have their turn while one keeps the server busy", async () => {
+  const listener = listen();
+  const busy = await dialHttp2(listener);
+  const other = await dialHttp2(listener);
+  let isOver = false;
+  const load = Promise.all(Array.from({ length: 8 }, async () => {
+    while (!isOver) await exchange(busy, [new Uint8Array(1 << 20)]);
+  }));
+  let longest = 0;
+  for (let i = 0; i < 20; i++) {
+    const started = performance.now();
+    await exchange(other, [counting(10)]);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    longest = Math.max(longest, performance.now() - started);
+  }
+  isOver = true;
+  await load;
+  assert.ok(longest < 2000, `one small exchange took ${longest} ms`);
+  await listener.shutdown(1000);
+  await Promise.all([busy.closed, other.closed]);
+});
+
+Deno.test("10 000 connections come and go and leave nothing behind", async () => {
+  const listener = listen();
+  const visit = async () => {
+    const connection = await dialHttp2(listener);
+    assert.deepEqual(await exchange(connection, [counting(10)]), counting(10));
+    await connection.drain();
+  };
+  const visitAll = async (count: number) => {
+    for (let i = 0; i < count; i += 20) await Promise.all(Array.from({ length: 20 }, visit));
+    await until("the listener has let them go", () => listener.connections.size === 0);
+  };
+  await visitAll(1000);
+  const descriptors = openDescriptors();
+  const before = Deno.memoryUsage();
+  await visitAll(9000);
+  await until("descriptors are back", () => openDescriptors() <= descriptors);
+  const after = Deno.memoryUsage();
+  assert.ok(after.rss < before.rss + (64 << 20), `${before.rss} grew to ${after.rss}`);
+  await listener.shutdown(1000);
+});
+
+Deno.test("2000 abrupt disconnects under load leave nothing behind", async () => {
+  let ends = 0;
+  const listener = listen({}, (stream, headers, endStream) => {
+    const inner = echo(stream, headers, endStream);
+    const listener: StreamListener = {
+      onHeaders: (trailers, isEnd) => inner.onHeaders(trailers, isEnd),
+      onData: (chunk, isEnd) => inner.onData(chunk, isEnd),
+      onEnd: () => ends++,
+      onDrain: () => {},
+    };
+    return listener;
+  });
+  const steady = await dialHttp2(listener);
+  const breakOff = async (i: number) => {
+    const connection = await dialHttp2(listener);
+    const calls = Array.from(
+      { length: 4 },
+      () => exchange(connection, [new Uint8Array(1000 + (i % 50) * 4000)]).catch(() => {}),
+    );
+    // At a different point each time: before anything was written, in the middle, near the end.
+    for (let turn = 0; turn < i % 4; turn++) await settle(1);
+    connection.destroy();
+    await Promise.all(calls);
+  };
+  const breakAll = async (count: number) => {
+    for (let i = 0; i < count; i += 10) {
+      await Promise.all([
+        ...Array.from({ length: 10 }, (_, at) => breakOff(i + at)),
+        exchange(steady, [counting(5000)]),
+      ]);
+    }
+    await until("only the steady one is left", () => listener.connections.size === 1);
+  };
+  await breakAll(400);
+  const descriptors = openDescriptors();
+  const before = Deno.memoryUsage();
+  await breakAll(1600);
+  await until("descriptors are back", () => openDescriptors() <= descriptors);
+  const after = Deno.memoryUsage();
+  assert.ok(after.rss < before.rss + (96 << 20), `${before.rss} grew to ${after.rss}`);
+  assert.ok(ends > 100, `only ${ends} streams were cut`);
+  assert.deepEqual(await exchange(steady, [counting(10)]), counting(10));
+  await listener.shutdown(1000);
+  await steady.closed;
+});
