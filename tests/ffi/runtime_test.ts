@@ -10,6 +10,7 @@ import {
   PjrtError,
   UnsupportedProgramError,
 } from "../../src/runtime/mod.ts";
+import { byteLengthOf, type Datatype, DATATYPES } from "../../src/tensor/mod.ts";
 import { ADD_ROW, cpuPlugin, mlir, openCpu, powers } from "./subject.ts";
 
 const encoder = new TextEncoder();
@@ -154,6 +155,37 @@ Deno.test("a program this server cannot feed is refused by name and freed", asyn
     );
   }
   assert.deepEqual(backend.liveHandles(), before);
+});
+
+const MLIR_TYPES: Partial<Record<Datatype, string>> = {
+  BOOL: "i1",
+  UINT8: "ui8",
+  UINT16: "ui16",
+  UINT32: "ui32",
+  UINT64: "ui64",
+  INT8: "i8",
+  INT16: "i16",
+  INT32: "i32",
+  INT64: "i64",
+  FP16: "f16",
+  BF16: "bf16",
+  FP32: "f32",
+  FP64: "f64",
+  FP8_E5M2: "f8E5M2",
+  FP8_E4M3FN: "f8E4M3FN",
+};
+
+Deno.test("programs of every datatype say so and pass their bytes on", async () => {
+  await using backend = await openCpu();
+  for (const { datatype, pjrtType } of DATATYPES) {
+    if (pjrtType < 0) continue;
+    using program = await backend.compile(identity(`tensor<6x${MLIR_TYPES[datatype]}>`));
+    const spec = { datatype, shape: [6] };
+    assert.deepEqual(program.signature, { parameters: [spec], results: [spec] });
+    const data = new Uint8Array(byteLengthOf(spec)).map((_, index) => index & 1);
+    const { outputs } = await backend.run(program, [{ ...spec, data }], []);
+    assert.deepEqual(new Uint8Array(outputs[0]!), data, datatype);
+  }
 });
 
 Deno.test("compile settings reach XLA", async () => {
