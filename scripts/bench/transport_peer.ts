@@ -62,4 +62,6 @@ if (import.meta.main) {
     methods: new Map([[PATH, { kind: "unary", handle }]]),
   });
   console.log(server.port);
+  // An orderly end, for `deno run --cpu-prof` to write its profile.
+  Deno.addSignalListener("SIGTERM", () => void server.shutdown(0).then(() => Deno.exit(0)));
 }
