@@ -77,6 +77,14 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
       else regions.unregister(name);
       return {};
     }),
+    unary(service.cudaSharedMemoryStatus, () => ({})),
+    unary(service.cudaSharedMemoryRegister, () => {
+      throw new ServerError(
+        "UNIMPLEMENTED",
+        "CUDA shared memory is not supported; register system shared memory instead",
+      );
+    }),
+    unary(service.cudaSharedMemoryUnregister, () => ({})),
     unary(service.isSameIPCNamespace, ({ name }) => ({ same: isSameIpcNamespace(name) })),
   ]);
 }
