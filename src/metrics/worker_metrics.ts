@@ -12,6 +12,7 @@ import {
   type Reading,
 } from "./family.ts";
 import { addProcessMetrics } from "./process_metrics.ts";
+import { RecentSamples } from "./recent_samples.ts";
 import { MetricsRegistry } from "./registry.ts";
 
 /** The `model` label of requests for names that are no model, however many there are. */
@@ -42,6 +43,8 @@ const STAGE_BOUNDS = [
   10,
 ];
 
+const QUEUE_QUANTILES = ["0.5", "0.99"];
+
 /** Parts of a request's way. `queue` and `hooks` are per request, the others per dispatch. */
 export type Stage = "queue" | "host_to_device" | "execute" | "device_to_host" | "hooks";
 
@@ -50,6 +53,10 @@ export interface ModelReading {
   readonly name: string;
   readonly queueDepth: number;
   readonly weightBytes: number;
+  /** Its weights are on the device now. */
+  readonly isResident: boolean;
+  /** They stay there for good. */
+  readonly isPinned: boolean;
   /** Largest batch with the configured cap; 0 without a batch axis. */
   readonly maxBatchSize: number;
 }
@@ -105,6 +112,7 @@ class ModelCells {
   computeSeconds = 0;
   requestsServed = 0;
   rowsServed = 0;
+  readonly queueWaits = new RecentSamples();
   readonly statuses = new Map<string, Counter>();
   readonly stages = new Map<Stage, Histogram>();
 
@@ -216,7 +224,10 @@ export class WorkerMetrics {
     cells.requestsServed += report.queueSeconds.length;
     cells.rowsServed += report.rows;
     const queue = this.#stageOf(report.model, cells, "queue");
-    for (const seconds of report.queueSeconds) queue.observe(seconds);
+    for (const seconds of report.queueSeconds) {
+      queue.observe(seconds);
+      cells.queueWaits.add(seconds);
+    }
     this.#stageOf(report.model, cells, "host_to_device").observe(report.stages.input);
     this.#stageOf(report.model, cells, "execute").observe(report.stages.execute);
     this.#stageOf(report.model, cells, "device_to_host").observe(report.stages.output);
@@ -274,6 +285,35 @@ export class WorkerMetrics {
       (_, cells) => cells.rowsServed,
     );
     add("gauge", "worker_queue_depth", "Requests waiting.", (model) => model.queueDepth);
+    this.#registry.add(
+      new ComputedFamily(
+        "gauge",
+        {
+          name: "worker_queue_wait_seconds",
+          help: "Time the last 1024 requests waited before their dispatch began.",
+          labels: ["model", "quantile"],
+        },
+        () =>
+          [...readings.models()].flatMap(({ name }) =>
+            QUEUE_QUANTILES.map((quantile): Reading => [
+              [name, quantile],
+              this.#cellsOf(name).queueWaits.quantile(Number(quantile)),
+            ])
+          ),
+      ),
+    );
+    add(
+      "gauge",
+      "worker_model_resident",
+      "1 when the model's weights are on the device.",
+      (model) => Number(model.isResident),
+    );
+    add(
+      "gauge",
+      "worker_model_pinned",
+      "1 when they stay on the device for good.",
+      (model) => Number(model.isPinned),
+    );
     add(
       "gauge",
       "worker_model_weight_bytes",
@@ -327,6 +367,19 @@ function addWorkerFamilies(registry: MetricsRegistry, options: WorkerMetricsOpti
     "worker_models_loaded",
     "Regular models loaded.",
     () => [...readings.models()].length,
+  );
+  const resident = () => [...readings.models()].filter((model) => model.isResident);
+  add(
+    "gauge",
+    "worker_models_resident",
+    "Regular models whose weights are on the device.",
+    () => resident().length,
+  );
+  add(
+    "gauge",
+    "worker_resident_weight_bytes",
+    "Device memory their weights take.",
+    () => resident().reduce((total, { weightBytes }) => total + weightBytes, 0),
   );
   add(
     "gauge",

@@ -7,7 +7,14 @@ import {
   WorkerMetrics,
 } from "./worker_metrics.ts";
 
-const DIGITS: ModelReading = { name: "digits", queueDepth: 3, weightBytes: 4096, maxBatchSize: 32 };
+const DIGITS: ModelReading = {
+  name: "digits",
+  queueDepth: 3,
+  weightBytes: 4096,
+  isResident: true,
+  isPinned: true,
+  maxBatchSize: 32,
+};
 
 function metricsOf(changes: {
   gpu?: string;
@@ -113,7 +120,9 @@ Deno.test("WorkerMetrics shows per-model series for the models that are loaded",
   });
   const perModel = async () =>
     (await lines(metrics, "worker_")).filter((line) =>
-      /^worker_(dispatch|compute|requests_served|rows|queue_depth|model_|models)/.test(line)
+      /^worker_(dispatch|compute|requests_served|rows|queue_depth|queue_wait|model_|models)/.test(
+        line,
+      )
     );
   assert.deepEqual(await perModel(), [
     'worker_dispatch_total{worker="w0",model="digits"} 1',
@@ -121,12 +130,20 @@ Deno.test("WorkerMetrics shows per-model series for the models that are loaded",
     'worker_requests_served_total{worker="w0",model="digits"} 2',
     'worker_rows_served_total{worker="w0",model="digits"} 6',
     'worker_queue_depth{worker="w0",model="digits"} 3',
+    'worker_queue_wait_seconds{worker="w0",model="digits",quantile="0.5"} 0.001',
+    'worker_queue_wait_seconds{worker="w0",model="digits",quantile="0.99"} 0.002',
+    'worker_model_resident{worker="w0",model="digits"} 1',
+    'worker_model_pinned{worker="w0",model="digits"} 1',
     'worker_model_weight_bytes{worker="w0",model="digits"} 4096',
     'worker_model_max_batch_size{worker="w0",model="digits"} 32',
     'worker_models_loaded{worker="w0"} 1',
+    'worker_models_resident{worker="w0"} 1',
   ]);
   models.pop();
-  assert.deepEqual(await perModel(), ['worker_models_loaded{worker="w0"} 0']);
+  assert.deepEqual(await perModel(), [
+    'worker_models_loaded{worker="w0"} 0',
+    'worker_models_resident{worker="w0"} 0',
+  ]);
 });
 
 Deno.test("WorkerMetrics times the stages: queue per request, the others per dispatch", async () => {

@@ -7,7 +7,7 @@
 
 import { readFileSync } from "node:fs";
 import manifest from "../../deno.json" with { type: "json" };
-import { exitNow } from "../../ffi/libc/mod.ts";
+import { exitNow, getAffinity, setProcessAffinity } from "../../ffi/libc/mod.ts";
 import type { Origins, ServerConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
@@ -131,6 +131,8 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
           name: model.name,
           queueDepth: scheduler.queueOf(model.name)?.depth ?? 0,
           weightBytes: model.weightBytes,
+          isResident: true,
+          isPinned: true,
           maxBatchSize: model.maxBatchSize,
         })),
       inflightRequests: () => admission.inFlight,
@@ -169,6 +171,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     http: http && `${http.hostname}:${http.port}`,
   });
 
+  limitThreads(config.runtime.workerThreads);
   const backend = stack.use(await openBackend(config.runtime, logger));
   state.backend = backend;
   logger.info("device", { platform: backend.platform, kind: backend.deviceKind });
@@ -196,6 +199,15 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   }
   logger.info("stopped");
   return 0;
+}
+
+/**
+ * Keeps the process to `threads` of the processors it may use (0: all of them). XLA sizes its thread
+ * pools by what is allowed when the client is created, so this comes first.
+ */
+function limitThreads(threads: number): void {
+  const allowed = getAffinity();
+  if (threads > 0 && threads < allowed.length) setProcessAffinity(allowed.slice(0, threads));
 }
 
 /** Whether a promise settles within a time. */

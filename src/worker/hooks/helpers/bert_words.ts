@@ -5,7 +5,7 @@
  */
 
 /** Text for which normalizing is lower-casing and nothing else. */
-const PLAIN = /^[\x20-\x7e\t\n\r]*$/;
+const PLAIN = /^[\x20-\x7e]*$/;
 
 /** Controls, formats, surrogates, private use and what stands for undecodable bytes. */
 const DROPPED = /[[\p{Cc}\p{Cf}\p{Cs}\p{Co}\uFFFD]--[\t\n\r]]/gv;
