@@ -1,0 +1,120 @@
+/**
+ * Peers that vanish: thousands of abrupt disconnects while calls go on, and thousands of connections
+ * opened and closed. Afterwards descriptors and memory are back where they were, and no other caller
+ * has noticed.
+ */
+
+import assert from "node:assert/strict";
+import { contractMethods } from "../../src/transport/contract_methods.ts";
+import { GrpcClient, type GrpcServer, serveGrpc } from "../../src/transport/mod.ts";
+
+const ABRUPT = 2000;
+const ORDERLY = 2000;
+
+function start(): Promise<GrpcServer> {
+  return serveGrpc({
+    transport: "native",
+    hostname: "127.0.0.1",
+    port: 0,
+    maxReceiveBytes: 1 << 20,
+    maxSendBytes: 1 << 20,
+    methods: contractMethods(),
+  });
+}
+
+function descriptors(): number {
+  return [...Deno.readDirSync("/proc/self/fd")].length;
+}
+
+async function until(isTrue: () => boolean, what: string): Promise<void> {
+  const giveUpMs = performance.now() + 20_000;
+  while (!isTrue()) {
+    assert.ok(performance.now() < giveUpMs, what);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** The client preface, empty SETTINGS, and a header block for a streaming call (RFC 7541 literals). */
+function request(path: string): Uint8Array {
+  const text = new TextEncoder();
+  const literal = (name: string, value: string) => [
+    ...[0, name.length, ...text.encode(name), value.length, ...text.encode(value)],
+  ];
+  const block = [
+    ...literal(":method", "POST"),
+    ...literal(":scheme", "http"),
+    ...literal(":path", path),
+    ...literal("content-type", "application/grpc"),
+  ];
+  return Uint8Array.of(
+    ...text.encode("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    ...[0, 0, 0, 4, 0, 0, 0, 0, 0],
+    ...[0, 0, block.length, 1, 4, 0, 0, 0, 1, ...block],
+    // Half of a message of 100 bytes.
+    ...[0, 0, 55, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 100, ...new Uint8Array(50)],
+  );
+}
+
+Deno.test("2000 abrupt disconnects under load leave nothing behind", async () => {
+  const server = await start();
+  const client = new GrpcClient({ target: `127.0.0.1:${server.port}` });
+  try {
+    await client.connect();
+    const message = [new Uint8Array(3000)];
+    let isDone = false;
+    let served = 0;
+    const load = Array.from({ length: 8 }, async () => {
+      while (!isDone) {
+        await client.unary("/t.T/EchoLater", message);
+        served++;
+      }
+    });
+    const paths = ["/t.T/Forever", "/t.T/Bidi", "/t.T/Hang", "/t.T/Nope"].map(request);
+    const attack = async (count: number) => {
+      for (let index = 0; index < count; index++) {
+        const conn = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+        const bytes = paths[index % paths.length]!;
+        // Cut anywhere: inside the preface, a frame header, the header block, or after all of it.
+        await conn.write(bytes.subarray(0, 1 + (index * 7) % bytes.length));
+        if (index % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+        conn.close();
+      }
+    };
+    await attack(200);
+    await until(() => server.activeCalls <= 8, "calls of the warm-up linger");
+    const before = { descriptors: descriptors(), rss: Deno.memoryUsage().rss };
+    await Promise.all(Array.from({ length: 4 }, () => attack(ABRUPT / 4)));
+    isDone = true;
+    await Promise.all(load);
+    await until(() => server.activeCalls === 0, "calls of gone peers linger");
+    await until(() => descriptors() <= before.descriptors, "descriptors are left open");
+    const grown = Deno.memoryUsage().rss - before.rss;
+    assert.ok(grown < 96 << 20, `memory grew by ${grown} bytes`);
+    assert.ok(served > 100, `only ${served} calls were served meanwhile`);
+  } finally {
+    await client.close();
+    await server.shutdown(1000);
+  }
+});
+
+Deno.test("2000 clients that come, call and go leave nothing behind", async () => {
+  const server = await start();
+  const visit = async (count: number) => {
+    for (let index = 0; index < count; index++) {
+      const client = new GrpcClient({ target: `127.0.0.1:${server.port}` });
+      await client.unary("/t.T/Echo", [new Uint8Array(100)]);
+      await client.close();
+    }
+  };
+  try {
+    await visit(200);
+    await until(() => descriptors() < 100, "connections of the warm-up linger");
+    const before = { descriptors: descriptors(), rss: Deno.memoryUsage().rss };
+    await Promise.all(Array.from({ length: 4 }, () => visit(ORDERLY / 4)));
+    await until(() => descriptors() <= before.descriptors, "descriptors are left open");
+    const grown = Deno.memoryUsage().rss - before.rss;
+    assert.ok(grown < 96 << 20, `memory grew by ${grown} bytes`);
+  } finally {
+    await server.shutdown(1000);
+  }
+});
