@@ -89,6 +89,8 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #now: () => number;
   readonly #models = new Map<string, { model: ScheduledModel; queue: ModelQueue }>();
+  /** Work of ours that needs the device to itself, in order; it runs before the next dispatch. */
+  readonly #exclusive: (() => Promise<void>)[] = [];
   #order = 0;
   #queued = 0;
   #isDispatching = false;
@@ -162,6 +164,17 @@ export class Scheduler {
     return promise;
   }
 
+  /**
+   * Runs `work` between dispatches, with the device to itself: warm-up, moving weights. First come, first
+   * served, and before any request that waits.
+   */
+  runExclusive<T>(work: () => Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.#exclusive.push(() => work().then(resolve, reject));
+    if (!this.#isDispatching) void this.#dispatchAll();
+    return promise;
+  }
+
   /** Seeds the learned cost of a program, for example from a warm-up run. */
   seedCost(name: string, variantKey: string, size: number, seconds: number): void {
     this.#models.get(name)?.queue.learnCost(variantKey, size, seconds, 1);
@@ -191,7 +204,12 @@ export class Scheduler {
   async #dispatchAll(): Promise<void> {
     this.#isDispatching = true;
     try {
-      while (this.#queued > 0) {
+      while (this.#queued > 0 || this.#exclusive.length > 0) {
+        const exclusive = this.#exclusive.shift();
+        if (exclusive) {
+          await exclusive();
+          continue;
+        }
         const next = this.#select();
         if (next) await this.#dispatch(next.model, next.queue, next.plan);
       }

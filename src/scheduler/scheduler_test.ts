@@ -255,3 +255,26 @@ Deno.test("edf gives committed work its plain deadline, without the margin of it
     "OK",
   );
 });
+
+Deno.test("runExclusive() runs between dispatches, ahead of requests that wait, and contains failures", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  device.isOpen = false;
+  const running = subject.submit("m", work([1]));
+  const waiting = subject.submit("m", work([2]));
+  const seen: number[] = [];
+  const failing = subject.runExclusive(() => Promise.reject(new Error("no memory")));
+  const exclusive = subject.runExclusive(async () => {
+    await settle();
+    seen.push(device.started.length);
+    return "done";
+  });
+  device.isOpen = true;
+  device.release();
+  await assert.rejects(failing, /no memory/);
+  assert.equal(await exclusive, "done");
+  await Promise.all([running, waiting]);
+  assert.deepEqual(seen, [1]);
+  assert.equal(await subject.runExclusive(() => Promise.resolve(7)), 7);
+});

@@ -25,17 +25,20 @@ import type {
   Backend,
   CompileSettings,
   DeviceBuffer,
+  ExecutableCache,
   Program,
   StageSeconds,
 } from "../runtime/mod.ts";
 import type { ScheduledModel } from "../scheduler/mod.ts";
-import type { NamedTensor } from "../tensor/mod.ts";
+import { byteLengthOf, type NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
 import { checkOutputs, type HookOptions } from "./model_hooks.ts";
 
 export interface LoadOptions extends HookOptions {
   readonly backend: Backend;
   readonly compileSettings: CompileSettings;
+  /** Where compiled programs may come from. */
+  readonly executableCache: ExecutableCache | undefined;
   /** Runs compilations; bounds how many are in progress across all models. */
   readonly compile: <T>(work: () => Promise<T>) => Promise<T>;
   /** Share weight and cap on coalesced rows, from the configuration. */
@@ -57,6 +60,15 @@ interface CompiledVariant {
   readonly programs: Map<number, Program>;
 }
 
+/** How a model's programs came to be. */
+export interface ProgramTotals {
+  readonly count: number;
+  /** How many came from the executable cache. */
+  readonly cached: number;
+  /** Time spent compiling or loading them, one after the other. */
+  readonly seconds: number;
+}
+
 export class LoadedModel implements ScheduledModel, Disposable {
   readonly kind = "model";
   readonly name: string;
@@ -70,6 +82,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
   readonly isCoalescable: boolean;
   /** What clients send and receive. */
   readonly contract: ClientContract;
+  readonly programTotals: ProgramTotals;
   readonly #backend: Backend;
   readonly #variants: ReadonlyMap<string, CompiledVariant>;
   readonly #weights: readonly DeviceBuffer[];
@@ -83,6 +96,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     variants: ReadonlyMap<string, CompiledVariant>,
     weights: readonly DeviceBuffer[],
     hooks: HookPool | undefined,
+    programTotals: ProgramTotals,
   ) {
     const { executableInputs, executableOutputs, clientInputs, clientOutputs } = bundle.manifest;
     this.contract = new ClientContract(bundle.name, clientInputs, clientOutputs);
@@ -101,6 +115,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     this.#variants = variants;
     this.#weights = weights;
     this.#hooks = hooks;
+    this.programTotals = programTotals;
   }
 
   /**
@@ -121,8 +136,11 @@ export class LoadedModel implements ScheduledModel, Disposable {
       const compiled = await Promise.allSettled(
         files.map(async (file) => await compileChecked(bundle, file, options, own)),
       );
+      const totals = { count: files.length, cached: 0, seconds: 0 };
       for (const [index, result] of compiled.entries()) {
         if (result.status === "rejected") throw result.reason;
+        if (result.value.isCached) totals.cached++;
+        totals.seconds += result.value.seconds;
         const key = files[index]!.variant.key.join();
         let variant = variants.get(key);
         if (!variant) variants.set(key, variant = { sizes: [], programs: new Map() });
@@ -136,7 +154,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
         weights.push(own(await options.backend.upload(spec, data)));
       }
       const hooks = bundle.hook && own(await openHooks(bundle, options));
-      return new LoadedModel(bundle, options, variants, weights, hooks);
+      return new LoadedModel(bundle, options, variants, weights, hooks, totals);
     } catch (error) {
       for (const value of owned.reverse()) value[Symbol.dispose]();
       if (error instanceof BundleError) throw error;
@@ -226,6 +244,30 @@ export class LoadedModel implements ScheduledModel, Disposable {
     }
   }
 
+  /**
+   * Runs a program once on zeros. The first runs of a program are slower than all later ones, and the
+   * scheduler wants to know what a dispatch costs before the first request pays for finding out.
+   * @returns seconds
+   * @throws {ServerError}
+   */
+  async warmUp(variantKey: string, size: number): Promise<number> {
+    const program = this.#variants.get(variantKey)!.programs.get(size)!;
+    const inputs = this.bundle.manifest.executableInputs.map(({ name }, index) => {
+      const spec = program.signature.parameters[index]!;
+      return { name, ...spec, data: new Uint8Array(byteLengthOf(spec)) };
+    });
+    const startMs = performance.now();
+    await this.run({ variantKey, size, inputs });
+    return (performance.now() - startMs) / 1000;
+  }
+
+  /** Every compiled program, by variant and size. */
+  *programs(): Generator<{ variantKey: string; size: number }> {
+    for (const [variantKey, { sizes }] of this.#variants) {
+      for (const size of sizes) yield { variantKey, size };
+    }
+  }
+
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
@@ -287,13 +329,12 @@ async function compileChecked(
   file: ProgramFile,
   options: LoadOptions,
   own: <T extends Disposable>(value: T) => T,
-): Promise<{ program: Program; batchSize: number }> {
+): Promise<BuiltProgram & { batchSize: number }> {
   const code = await readProgram(bundle.name, file);
   try {
-    const program = own(
-      await options.compile(() => options.backend.compile(code, options.compileSettings)),
-    );
-    return { program, batchSize: checkSignature(bundle, file, program.signature).batchSize };
+    const built = await options.compile(() => build(code, options));
+    const { signature } = own(built.program);
+    return { ...built, batchSize: checkSignature(bundle, file, signature).batchSize };
   } catch (error) {
     if (error instanceof BundleError) throw error;
     const variant = formatVariant(file.variant);
@@ -305,6 +346,21 @@ async function compileChecked(
       { cause: error },
     );
   }
+}
+
+interface BuiltProgram {
+  readonly program: Program;
+  readonly isCached: boolean;
+  /** Time it took. */
+  readonly seconds: number;
+}
+
+async function build(code: Uint8Array, options: LoadOptions): Promise<BuiltProgram> {
+  const { backend, compileSettings, executableCache } = options;
+  const startMs = performance.now();
+  const { program, isCached } = await executableCache?.load(code, compileSettings) ??
+    { program: await backend.compile(code, compileSettings), isCached: false };
+  return { program, isCached, seconds: (performance.now() - startMs) / 1000 };
 }
 
 async function openHooks(bundle: ModelBundle, options: LoadOptions): Promise<HookPool> {

@@ -7,7 +7,7 @@ import type { ServerConfig } from "../config/mod.ts";
 import { type Bundle, findNestedMetas, loadBundle, scanRepository } from "../bundle/mod.ts";
 import { BundleError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { Backend } from "../runtime/mod.ts";
+import type { Backend, ExecutableCache } from "../runtime/mod.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
 import { formatSpec } from "../tensor/mod.ts";
 import { Limiter } from "./limiter.ts";
@@ -68,7 +68,7 @@ export async function announceBundles(options: LoaderOptions): Promise<PendingBu
 /** Loads every announced bundle; resolves when each is ready or failed. Never rejects for a bundle. */
 export async function loadBundles(
   pending: readonly PendingBundle[],
-  backend: Backend,
+  device: { backend: Backend; executableCache: ExecutableCache | undefined },
   options: LoaderOptions,
 ): Promise<void> {
   const { config } = options;
@@ -76,7 +76,7 @@ export async function loadBundles(
     config.runtime.compileParallelism || Math.max(1, navigator.hardwareConcurrency >> 1),
   );
   const shared = {
-    backend,
+    ...device,
     compileSettings: config.runtime.autotune ? {} : { autotuneLevel: 0 },
     compile: <T>(work: () => Promise<T>) => compilers.run(work),
     hooks: {
@@ -150,6 +150,7 @@ async function loadOne(
         maxRows: policy?.maxBatchSize,
       });
       scheduler.admit(model);
+      await warmUp(model, options);
     }
     options.onLoaded(model);
     registry.setReady(name, model);
@@ -161,11 +162,35 @@ async function loadOne(
       ...(model.kind === "meta" ? { calls: [...model.calls] } : {
         batchSizes: model.allSizes.filter((size) => size > 0),
         weightBytes: model.weightBytes,
+        programs: model.programTotals.count,
+        programsCached: model.programTotals.cached,
+        programSeconds: Math.round(model.programTotals.seconds * 1e6) / 1e6,
       }),
       seconds: Math.round(performance.now() - startMs) / 1000,
     });
   } catch (error) {
     fail(options, name, error);
+  }
+}
+
+/**
+ * Two runs of every program, the second of which seeds its learned cost. A failure is only logged: the
+ * zeros may be input the model cannot take.
+ */
+async function warmUp(
+  model: LoadedModel,
+  { scheduler, logger, isStopping }: LoaderOptions,
+): Promise<void> {
+  for (const { variantKey, size } of model.programs()) {
+    if (isStopping()) return;
+    try {
+      await scheduler.runExclusive(() => model.warmUp(variantKey, size));
+      const seconds = await scheduler.runExclusive(() => model.warmUp(variantKey, size));
+      scheduler.seedCost(model.name, variantKey, size, seconds);
+    } catch (error) {
+      const reason = messageOf(error);
+      logger.warn("a program failed on zeros", { model: model.name, variantKey, size, reason });
+    }
   }
 }
 
