@@ -1,6 +1,6 @@
 /** The two ends of a connection over any byte stream. */
 
-import type { ByteStream, Http2Connection } from "./types.ts";
+import type { ByteStream, Http2Connection, ServedConnection } from "./types.ts";
 import { Connection } from "./connection.ts";
 import type { OnStream } from "./frame_handler.ts";
 import { type Http2Options, resolveOptions } from "./options.ts";
@@ -14,7 +14,7 @@ export function acceptHttp2(
   stream: ByteStream,
   options: Http2Options,
   onStream: OnStream,
-): Http2Connection {
+): ServedConnection {
   return new Connection(stream, resolveOptions(options, true), onStream);
 }
 

@@ -8,8 +8,8 @@
 import type {
   ByteStream,
   HeaderList,
-  Http2Connection,
   Http2Stream,
+  ServedConnection,
   StreamListener,
 } from "./types.ts";
 import { messageOf, UnavailableError } from "../../errors.ts";
@@ -36,11 +36,12 @@ const FRAME_BUDGET = 2048;
 /** Room the padding and priority fields of a HEADERS frame may take. */
 const HEADER_FRAME_SLACK = 262;
 
-/** A connection. The members beyond `Http2Connection` are for the other files of this folder. */
+/** A connection. The members beyond `ServedConnection` are for the other files of this folder. */
 export class Connection
-  implements Http2Connection, FrameHandlerOwner, StreamTableOwner, SenderOwner, WatchedConnection {
+  implements ServedConnection, FrameHandlerOwner, StreamTableOwner, SenderOwner, WatchedConnection {
   readonly peer: string;
   readonly closed: Promise<void>;
+  readonly released: Promise<void>;
   readonly options: ResolvedOptions;
   readonly isServer: boolean;
   readonly onStream: OnStream | undefined;
@@ -69,7 +70,7 @@ export class Connection
   #closeMessage = "connection closed";
   #onOutboxRoom: (() => void) | undefined;
   #isLingering = false;
-  readonly #closed = Promise.withResolvers<void>();
+  #resolveClosed: () => void;
 
   /** Takes over `stream` at once; `onStream` is given on the server side only. */
   constructor(stream: ByteStream, options: ResolvedOptions, onStream?: OnStream) {
@@ -91,11 +92,13 @@ export class Connection
     });
     this.#watchdog = new Watchdog(this);
     this.#sendPreface();
-    this.closed = this.#closed.promise;
-    void this.#run();
+    const closed = Promise.withResolvers<void>();
+    this.closed = closed.promise;
+    this.#resolveClosed = closed.resolve;
+    this.released = this.#run();
   }
 
-  // --- Http2Connection
+  // --- ServedConnection
 
   get activeStreams(): number {
     return this.streams.active.size;
@@ -255,7 +258,7 @@ export class Connection
       this.#cut(ErrorCode.CANCEL, `reading from ${this.peer} failed: ${messageOf(error)}`);
     }
     await this.sender.outbox.settled;
-    this.#closed.resolve();
+    this.#resolveClosed();
   }
 
   /** Reads once and deals with what came. False: the stream has ended. */
@@ -384,7 +387,7 @@ export class Connection
    * kept waiting for a peer that never does.
    */
   #resolveClosedSoon(): void {
-    const cancel = this.options.clock.every(CLOSE_MS, this.#closed.resolve);
+    const cancel = this.options.clock.every(CLOSE_MS, this.#resolveClosed);
     void this.closed.then(cancel);
   }
 

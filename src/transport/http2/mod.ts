@@ -12,6 +12,7 @@ export type {
   HeaderList,
   Http2Connection,
   Http2Stream,
+  ServedConnection,
   StreamEnd,
   StreamListener,
 } from "./types.ts";

@@ -19,7 +19,10 @@ export interface TlsIdentity {
 }
 
 export interface Http2ListenOptions extends Http2Options {
-  /** Connections beyond this are closed at once. Default 10 000. */
+  /**
+   * Connections beyond this are closed at once; closed ones count until their descriptor is free.
+   * Default 10 000.
+   */
   readonly maxConnections?: number;
   /** Time for a TLS handshake. Default 10 s. */
   readonly handshakeTimeoutMs?: number;
@@ -69,6 +72,8 @@ class Listener implements Http2Listener {
   readonly #onStream: OnStream;
   /** TLS connections that have not finished their handshake. */
   readonly #handshaking = new Set<Deno.Conn>();
+  /** Connections whose descriptors are in use. */
+  #unreleased = 0;
   readonly #accepting: Promise<void>;
   #shutdown: Promise<void> | undefined;
 
@@ -112,8 +117,9 @@ class Listener implements Http2Listener {
         await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
         continue;
       }
-      if (this.connections.size >= (this.#options.maxConnections ?? 10_000)) conn.close();
-      else if (isTls(conn)) void this.#handshake(conn);
+      if (this.#unreleased + this.#handshaking.size >= (this.#options.maxConnections ?? 10_000)) {
+        conn.close();
+      } else if (isTls(conn)) void this.#handshake(conn);
       else this.#serve(conn);
     }
   }
@@ -138,6 +144,8 @@ class Listener implements Http2Listener {
     const options = { ...this.#options, peer: peerName(conn) };
     const connection = acceptHttp2(new SocketStream(conn), options, this.#onStream);
     this.connections.add(connection);
+    this.#unreleased++;
+    void connection.released.then(() => this.#unreleased--);
     void connection.closed.then(() => this.connections.delete(connection));
     if (this.#shutdown !== undefined) void connection.drain();
   }

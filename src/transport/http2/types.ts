@@ -69,10 +69,19 @@ export interface Http2Connection {
   /** Closes at once; every open stream hears `onEnd` with cause `connection`. */
   destroy(reason?: string): void;
   /**
-   * Settles when the connection is closed and its descriptor released, or a second after closing when a
-   * peer that does not react keeps the descriptor. Never rejects.
+   * Settles when the connection is closed: when its descriptor has been released, or a second after
+   * it was closed where a peer that does not react keeps that from happening. Never rejects.
    */
   readonly closed: Promise<void>;
+}
+
+/** A connection as its server sees it. */
+export interface ServedConnection extends Http2Connection {
+  /**
+   * Settles when no read or write is under way on the closed byte stream any more, and so its descriptor
+   * is free. A peer that does not react can put it off for as long as it likes. Never rejects.
+   */
+  readonly released: Promise<void>;
 }
 
 /** The byte stream under a connection: `Deno.Conn`, `Deno.TlsConn`, a Unix socket, or a test's pipe. */
