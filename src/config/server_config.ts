@@ -32,6 +32,8 @@ export interface ServerConfig {
   readonly modelDirs: readonly string[];
   /** Empty: nothing is cached on disk. */
   readonly cacheDir: string;
+  /** Bound on the compiled programs in it, in bytes; 0: none. */
+  readonly cacheMaxBytes: number;
   readonly modelControlMode: ModelControlMode;
   readonly modelPollSeconds: number;
   /** Names of the models to load; empty means all. */
@@ -154,6 +156,10 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
     help: "folder of bundles",
   }),
   cacheDir: text("", { help: "folder for what can be rebuilt (compiled programs); empty: none" }),
+  cacheMaxBytes: integer(8 * 2 ** 30, {
+    min: 0,
+    help: "compiled programs kept in that folder, in bytes; 0: no bound",
+  }),
   modelControlMode: choice("dynamic", ["static", "dynamic", "explicit"], {
     help:
       "static: load once; dynamic: follow the folders; explicit: residency is controlled by RPC",

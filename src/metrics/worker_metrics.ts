@@ -69,6 +69,15 @@ export interface DeviceMemoryReading {
   readonly poolBytes: number | undefined;
 }
 
+/** The cache of compiled programs: counts since the start, and its size on disk. */
+export interface ExecutableCacheReading {
+  readonly hits: number;
+  readonly misses: number;
+  /** By what was wrong. */
+  readonly errors: Readonly<Record<string, number>>;
+  readonly bytes: number;
+}
+
 /** What is asked of the worker at each scrape. */
 export interface WorkerReadings {
   /** Regular models that are loaded. A model that is not named loses its per-model series. */
@@ -79,6 +88,8 @@ export interface WorkerReadings {
   deviceMemory(): DeviceMemoryReading | undefined;
   /** Native runtime handles alive, by kind. */
   nativeHandles(): Readonly<Record<string, number>>;
+  /** `undefined` where there is none. */
+  executableCache(): ExecutableCacheReading | undefined;
 }
 
 export interface WorkerMetricsOptions {
@@ -412,6 +423,21 @@ function addWorkerFamilies(registry: MetricsRegistry, options: WorkerMetricsOpti
       labels: ["kind"],
     }, () => Object.entries(readings.nativeHandles()).map(([kind, count]) => [[kind], count])),
   );
+  for (const [figure, type, help, read] of EXECUTABLE_CACHE) {
+    add(type, `worker_executable_cache_${figure}`, help, () => {
+      const cache = readings.executableCache();
+      return cache === undefined ? undefined : read(cache);
+    });
+  }
+  registry.add(
+    new ComputedFamily("counter", {
+      name: "worker_executable_cache_errors_total",
+      help: "Entries that were damaged, unreadable or refused, and programs left unwritten.",
+      labels: ["problem"],
+    }, () =>
+      Object.entries(readings.executableCache()?.errors ?? {})
+        .map(([problem, count]) => [[problem], count])),
+  );
   const residency = options.controlMode === "explicit" ? "externally_managed" : "self_managed";
   registry.add(
     new ComputedFamily("gauge", {
@@ -443,6 +469,17 @@ const DEVICE_MEMORY: readonly (readonly [
   ],
   ["peak_in_use", "Most device memory in use so far.", (memory) => memory.peakInUseBytes],
   ["pool", "Device memory the allocator holds.", (memory) => memory.poolBytes],
+];
+
+const EXECUTABLE_CACHE: readonly (readonly [
+  figure: string,
+  type: "counter" | "gauge",
+  help: string,
+  read: (cache: ExecutableCacheReading) => number,
+])[] = [
+  ["hits_total", "counter", "Programs loaded instead of compiled.", (cache) => cache.hits],
+  ["misses_total", "counter", "Programs that had to be compiled.", (cache) => cache.misses],
+  ["bytes", "gauge", "Compiled programs on disk.", (cache) => cache.bytes],
 ];
 
 /**

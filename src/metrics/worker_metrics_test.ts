@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import {
   type DeviceMemoryReading,
+  type ExecutableCacheReading,
   gpuLabel,
   LATENCY_BOUNDS,
   type ModelReading,
@@ -20,6 +21,7 @@ function metricsOf(changes: {
   gpu?: string;
   models?: ModelReading[];
   memory?: DeviceMemoryReading;
+  cache?: ExecutableCacheReading;
 } = {}): WorkerMetrics {
   return new WorkerMetrics({
     worker: "w0",
@@ -35,6 +37,7 @@ function metricsOf(changes: {
       requestsShed: () => 11,
       deviceMemory: () => changes.memory,
       nativeHandles: () => ({ buffer: 5 }),
+      executableCache: () => changes.cache,
     },
   });
 }
@@ -274,4 +277,16 @@ Deno.test("gpuLabel() names the physical device behind CUDA_VISIBLE_DEVICES", ()
   assert.equal(gpuLabel("2, 3", 5), "");
   assert.equal(gpuLabel("", 1), "1");
   assert.equal(gpuLabel(undefined, 2), "2");
+});
+
+Deno.test("WorkerMetrics shows the executable cache where there is one", async () => {
+  assert.deepEqual(await lines(metricsOf(), "worker_executable_cache"), []);
+  const cache = { hits: 3, misses: 2, errors: { damaged: 1, unwritten: 4 }, bytes: 4096 };
+  assert.deepEqual(await lines(metricsOf({ cache }), "worker_executable_cache"), [
+    'worker_executable_cache_hits_total{worker="w0"} 3',
+    'worker_executable_cache_misses_total{worker="w0"} 2',
+    'worker_executable_cache_bytes{worker="w0"} 4096',
+    'worker_executable_cache_errors_total{worker="w0",problem="damaged"} 1',
+    'worker_executable_cache_errors_total{worker="w0",problem="unwritten"} 4',
+  ]);
 });

@@ -32,6 +32,8 @@ export interface MockBackendOptions {
   readonly programs: Readonly<Record<string, MockDefinition>>;
   readonly platform?: string;
   readonly deviceKind?: string;
+  /** Default `mock`. */
+  readonly fingerprint?: string;
   readonly memory?: () => DeviceMemory | undefined;
 }
 
@@ -49,7 +51,7 @@ const encoder = new TextEncoder();
 export class MockBackend implements Backend {
   readonly platform: string;
   readonly deviceKind: string;
-  readonly fingerprint = "mock";
+  readonly fingerprint: string;
   /** How often each call was made. */
   readonly calls: Record<MockCall, number> = {
     compile: 0,
@@ -68,6 +70,7 @@ export class MockBackend implements Backend {
     this.#options = options;
     this.platform = options.platform ?? "cpu";
     this.deviceKind = options.deviceKind ?? "mock";
+    this.fingerprint = options.fingerprint ?? "mock";
   }
 
   /** The next such call fails with `error`; several queue up. */

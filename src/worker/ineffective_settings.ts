@@ -8,7 +8,6 @@ import type { Logger } from "../log.ts";
 
 /** What happens instead, by configuration path. */
 const INEFFECTIVE: Readonly<Record<string, string>> = {
-  "cache_dir": "programs are compiled at every start",
   "model_control_mode": "models are loaded once, at start",
   "model_poll_seconds": "models are loaded once, at start",
   "runtime.autotune_cache": "the compiler's own default holds",

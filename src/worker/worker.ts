@@ -18,7 +18,12 @@ import {
   file_reactant_control_control,
   GRPCInferenceService,
 } from "../protocol/mod.ts";
-import { type Backend, openBackend } from "../runtime/mod.ts";
+import {
+  type Backend,
+  type ExecutableCache,
+  openBackend,
+  openExecutableCache,
+} from "../runtime/mod.ts";
 import { DISCIPLINES, type DispatchRecord, Scheduler } from "../scheduler/mod.ts";
 import {
   type GrpcServer,
@@ -62,7 +67,11 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const regions = stack.use(new SharedMemory());
   const admission = new Admission(config.endpoints.maxConcurrentRequests);
   const totals = new Map<string, InferTotals>();
-  const state = { backend: undefined as Backend | undefined, isStopping: false };
+  const state = {
+    backend: undefined as Backend | undefined,
+    executableCache: undefined as ExecutableCache | undefined,
+    isStopping: false,
+  };
   const readiness = () => {
     const { ready, loading, total } = registry.progress();
     return {
@@ -139,6 +148,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
       requestsShed: () => admission.shed,
       deviceMemory: () => state.backend?.memory(),
       nativeHandles: () => state.backend?.liveHandles() ?? {},
+      executableCache: () => state.executableCache?.reading(),
     },
   });
 
@@ -175,7 +185,17 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const backend = stack.use(await openBackend(config.runtime, logger));
   state.backend = backend;
   logger.info("device", { platform: backend.platform, kind: backend.deviceKind });
-  const loading = loadBundles(pending, backend, loader).then(() => {
+  const executableCache = config.cacheDir === "" ? undefined : stack.use(
+    await openExecutableCache({
+      directory: config.cacheDir,
+      maxBytes: config.cacheMaxBytes,
+      backend,
+      deviceOrdinal: config.runtime.deviceOrdinal,
+      logger,
+    }),
+  );
+  state.executableCache = executableCache;
+  const loading = loadBundles(pending, { backend, executableCache }, loader).then(() => {
     const { ready, total } = registry.progress();
     announceHealth();
     logger.info("ready", { ready, total });
