@@ -5,8 +5,9 @@
  *
  *   deno run -A scripts/fuzz_http2.ts [--frames 10000000] [--seed N] [--case N]
  *
- * It fails when an exception escapes, when a connection does not come to its end, when the output is
- * not well-formed, when an untouched conversation is refused, or when memory grows. Every case has a
+ * It fails when an exception escapes, when a connection does not come to its end, when a listener hears
+ * what it should not, when the output is not well-formed, when an untouched conversation is refused, or
+ * when memory grows. Every case has a
  * seed of its own; `--case` replays one.
  */
 
@@ -359,13 +360,26 @@ function mutate(recording: Recording, random: Random): Uint8Array[] {
   return frames;
 }
 
-/** An owner of streams that does what it likes. */
-function fickleListener(random: Random, stream: () => Http2Stream): StreamListener {
+/**
+ * An owner of streams that does what it likes, and reports what it should never hear: anything after the
+ * end of its stream, or after it has reset it itself.
+ */
+function fickleListener(
+  random: Random,
+  stream: () => Http2Stream,
+  report: (problem: Error) => void,
+): StreamListener {
+  let isOver = false;
+  let isRemoteEnded = false;
+  const expect = (isRight: boolean, what: string) => {
+    if (!isRight) report(new Error(`a listener heard ${what}`));
+  };
   const act = () => {
     const target = stream();
     switch (random.below(9)) {
       case 0:
         target.reset(random.below(14));
+        isOver = true;
         break;
       case 1:
         // Sending twice or out of order is a defect of the caller, and told as an exception to it.
@@ -377,10 +391,8 @@ function fickleListener(random: Random, stream: () => Http2Stream): StreamListen
         break;
       case 2:
         try {
-          target.sendData(
-            [new Uint8Array(random.below(random.oneIn(9) ? 200_000 : 500))],
-            random.oneIn(3),
-          );
+          const bytes = random.below(random.oneIn(9) ? 200_000 : 500);
+          target.sendData([new Uint8Array(bytes)], random.oneIn(3));
         } catch {
           // As documented.
         }
@@ -390,14 +402,28 @@ function fickleListener(random: Random, stream: () => Http2Stream): StreamListen
     }
   };
   return {
-    onHeaders: act,
-    onData: (chunk) => {
+    onHeaders: (_headers, endStream) => {
+      expect(!isOver && !isRemoteEnded, "headers after the end");
+      isRemoteEnded = endStream;
+      act();
+    },
+    onData: (chunk, endStream) => {
+      expect(!isOver && !isRemoteEnded, "data after the end");
+      expect(chunk.length > 0 || endStream, "no data");
+      isRemoteEnded = endStream;
       stream().consume(random.oneIn(5) ? 0 : chunk.length);
       act();
       return random.oneIn(3);
     },
-    onEnd: () => {},
-    onDrain: act,
+    onEnd: () => {
+      expect(!isOver, "of its end twice");
+      expect(stream().isClosed, "of the end of an open stream");
+      isOver = true;
+    },
+    onDrain: () => {
+      expect(!isOver, "of room after the end");
+      act();
+    },
   };
 }
 
@@ -427,14 +453,14 @@ async function playCase(recordings: readonly Recording[], seed: number): Promise
     headerTableBytes: random.pick([4096, 4096, 100, 0]),
   };
   const connection: Http2Connection = recording.isFromClient
-    ? acceptHttp2(stream, options, (opened) => fickleListener(random, () => opened))
+    ? acceptHttp2(stream, options, (opened) => fickleListener(random, () => opened, onError))
     : connectHttp2(stream, options);
   if (!recording.isFromClient) {
     for (let i = 0; i < 9 && connection.canOpen; i++) {
       const opened: Http2Stream = connection.open(
         [[":method", "POST"], [":scheme", "http"], [":path", "/"], ["x", `${i}`]],
         random.oneIn(2),
-        fickleListener(random, () => opened),
+        fickleListener(random, () => opened, onError),
       );
     }
   }

@@ -41,7 +41,7 @@ async function serve(settings: Record<number, number>, options: Http2Options = {
   await peer.receive();
   for (const stream of streams) stream.sendHeaders([[":status", "200"]], false);
   await peer.receive();
-  return { connection, peer, streams, recorders };
+  return { connection, peer, streams, recorders, near };
 }
 
 async function stop(connection: Http2Connection): Promise<void> {
@@ -119,6 +119,22 @@ Deno.test("an empty DATA frame with END_STREAM needs no window", async () => {
   const { connection, peer, streams } = await serve({ 4: 0 });
   assert.equal(streams[0]!.sendData([], true), true);
   assert.deepEqual(shapeOf(await peer.receive()), [[T.DATA, 1, 1, 0]]);
+  await stop(connection);
+});
+
+Deno.test("a stream that is reset while its last data leaves hears of no room", async () => {
+  const { connection, peer, streams, recorders, near } = await serve({ 4: 10 });
+  assert.equal(streams[0]!.sendData([new Uint8Array(20)], false), false);
+  await peer.receive();
+  const gate = Promise.withResolvers<void>();
+  near.writeGate = gate.promise;
+  peer.send(frame(T.WINDOW_UPDATE, 0, 1, uint32(10)));
+  await settle();
+  streams[0]!.reset(8);
+  near.writeGate = undefined;
+  gate.resolve();
+  assert.deepEqual(shapeOf(await peer.receive()), [[T.DATA, 0, 1, 10], [T.RST_STREAM, 0, 1, 4]]);
+  assert.equal(recorders[0]!.drains, 0);
   await stop(connection);
 });
 

@@ -152,7 +152,6 @@ export class Sender {
     stream.queue.clear();
     stream.trailersAfterQueue = undefined;
     stream.endsAfterQueue = false;
-    stream.isDrainAwaited = false;
   }
 
   /** Fills the outbox from the streams that wait, as far as windows and buffer reach. */

@@ -99,6 +99,7 @@ export class StreamTable implements StreamHost {
 
   resetStream(stream: StreamState, code: number): void {
     this.#owner.sender.resetStream(stream.id, code);
+    stream.isDrainAwaited = false;
     this.#close(stream, true);
   }
 
@@ -162,6 +163,7 @@ export class StreamTable implements StreamHost {
   /** Ended early, by the peer or with the connection: tells the listener. */
   end(stream: StreamState, end: StreamEnd, isResetHere: boolean): void {
     if (stream.isClosed) return;
+    stream.isDrainAwaited = false;
     this.#close(stream, isResetHere);
     try {
       stream.listener!.onEnd(end);
