@@ -17,67 +17,16 @@ export function nms(
   const count = checkCounts(boxes, scores);
   // Any IoU exceeds a negative threshold: the best box is left alone.
   if (iouThreshold < 0) return orderByScore(scores, 1);
-  const order = orderByScore(scores, count);
-  // Boxes that overlap share a cell, so a candidate is compared with what its own cells hold.
-  const across = layStrips(boxes, 0, count * MAX_COLUMNS_PER_BOX);
-  const down = layStrips(boxes, 1, MAX_ROWS);
-  const heads = new Int32Array(across.count * down.count).fill(-1);
-  // Linked lists of kept boxes, one per cell: pairs of (place in `kept`, next pair).
-  let links = new Int32Array(8 * count);
-  let linkEnd = 0;
-  const corners = new Float64Array(boxes.length);
-  const kept = new Int32Array(count);
+  const kept = new KeptBoxes(boxes, count, iouThreshold);
+  const indices = new Int32Array(count);
   let found = 0;
-  candidates: for (let rank = 0; rank < count; rank++) {
-    const index = order[rank]!;
-    const left = boxes[index * 4]!;
-    const top = boxes[index * 4 + 1]!;
-    const right = boxes[index * 4 + 2]!;
-    const bottom = boxes[index * 4 + 3]!;
-    // A box without an inside overlaps nothing that comes, and nothing that came.
-    if (right > left && bottom > top) {
-      const area = (right - left) * (bottom - top);
-      const firstColumn = stripOf(across, left);
-      const lastColumn = stripOf(across, right);
-      const firstRow = stripOf(down, top);
-      const lastRow = stripOf(down, bottom);
-      for (let column = firstColumn; column <= lastColumn; column++) {
-        for (let row = firstRow; row <= lastRow; row++) {
-          for (let link = heads[column * down.count + row]!; link >= 0; link = links[link + 1]!) {
-            const at = links[link]! * 4;
-            const x1 = corners[at]!;
-            const x2 = corners[at + 2]!;
-            const width = (right < x2 ? right : x2) - (left > x1 ? left : x1);
-            if (!(width > 0)) continue;
-            const y1 = corners[at + 1]!;
-            const y2 = corners[at + 3]!;
-            const height = (bottom < y2 ? bottom : y2) - (top > y1 ? top : y1);
-            if (!(height > 0)) continue;
-            const shared = width * height;
-            const union = (x2 - x1) * (y2 - y1) + area - shared;
-            if (union > 0 && shared / union > iouThreshold) continue candidates;
-          }
-        }
-      }
-      corners[found * 4] = left;
-      corners[found * 4 + 1] = top;
-      corners[found * 4 + 2] = right;
-      corners[found * 4 + 3] = bottom;
-      const cells = (lastColumn - firstColumn + 1) * (lastRow - firstRow + 1);
-      if (linkEnd + 2 * cells > links.length) links = grown(links, linkEnd + 2 * cells);
-      for (let column = firstColumn; column <= lastColumn; column++) {
-        for (let row = firstRow; row <= lastRow; row++) {
-          const cell = column * down.count + row;
-          links[linkEnd] = found;
-          links[linkEnd + 1] = heads[cell]!;
-          heads[cell] = linkEnd;
-          linkEnd += 2;
-        }
-      }
+  for (const index of orderByScore(scores, count)) {
+    const at = index * 4;
+    if (kept.add(boxes[at]!, boxes[at + 1]!, boxes[at + 2]!, boxes[at + 3]!)) {
+      indices[found++] = index;
     }
-    kept[found++] = index;
   }
-  return kept.slice(0, found);
+  return indices.slice(0, found);
 }
 
 /** They bound the number of cells; `batchedNms` needs the columns, one image the rows. */
@@ -113,14 +62,89 @@ function layStrips(boxes: ArrayLike<number>, axis: 0 | 1, most: number): Strips 
     : { count: 1, low: 0, perPixel: 0 };
 }
 
-function stripOf({ count, low, perPixel }: Strips, position: number): number {
-  return Math.min(count - 1, (position - low) * perPixel | 0);
+/**
+ * The boxes kept so far, by the cells of a grid that they touch. Boxes that overlap share a cell, so a
+ * candidate is compared with what its own cells hold.
+ */
+class KeptBoxes {
+  readonly #threshold: number;
+  readonly #across: Strips;
+  readonly #down: Strips;
+  /** Corners in the order of keeping. */
+  readonly #corners: Float64Array;
+  #count = 0;
+  /** Linked lists of boxes, one per cell: pairs of (box, next pair), -1 at the end. */
+  readonly #heads: Int32Array;
+  #links: Int32Array;
+  #linkEnd = 0;
+
+  constructor(boxes: ArrayLike<number>, count: number, threshold: number) {
+    this.#threshold = threshold;
+    this.#across = layStrips(boxes, 0, count * MAX_COLUMNS_PER_BOX);
+    this.#down = layStrips(boxes, 1, MAX_ROWS);
+    this.#heads = new Int32Array(this.#across.count * this.#down.count).fill(-1);
+    this.#links = new Int32Array(8 * count);
+    this.#corners = new Float64Array(boxes.length);
+  }
+
+  /** Keeps a box unless its IoU with one kept before exceeds the threshold; says whether it did. */
+  add(left: number, top: number, right: number, bottom: number): boolean {
+    // A box without an inside overlaps nothing that comes, and nothing that came.
+    if (!(right > left && bottom > top)) return true;
+    const firstColumn = stripOf(this.#across, left);
+    const lastColumn = stripOf(this.#across, right);
+    const firstRow = stripOf(this.#down, top);
+    const lastRow = stripOf(this.#down, bottom);
+    const rows = this.#down.count;
+    const area = (right - left) * (bottom - top);
+    const heads = this.#heads;
+    const links = this.#links;
+    const corners = this.#corners;
+    const threshold = this.#threshold;
+    for (let column = firstColumn; column <= lastColumn; column++) {
+      for (let row = firstRow; row <= lastRow; row++) {
+        for (let link = heads[column * rows + row]!; link >= 0; link = links[link + 1]!) {
+          const at = links[link]! * 4;
+          const x1 = corners[at]!;
+          const x2 = corners[at + 2]!;
+          const width = (right < x2 ? right : x2) - (left > x1 ? left : x1);
+          if (!(width > 0)) continue;
+          const y1 = corners[at + 1]!;
+          const y2 = corners[at + 3]!;
+          const height = (bottom < y2 ? bottom : y2) - (top > y1 ? top : y1);
+          if (!(height > 0)) continue;
+          const shared = width * height;
+          const union = (x2 - x1) * (y2 - y1) + area - shared;
+          if (union > 0 && shared / union > threshold) return false;
+        }
+      }
+    }
+    const box = this.#count++;
+    corners[box * 4] = left;
+    corners[box * 4 + 1] = top;
+    corners[box * 4 + 2] = right;
+    corners[box * 4 + 3] = bottom;
+    for (let column = firstColumn; column <= lastColumn; column++) {
+      for (let row = firstRow; row <= lastRow; row++) this.#enter(column * rows + row, box);
+    }
+    return true;
+  }
+
+  #enter(cell: number, box: number): void {
+    if (this.#linkEnd === this.#links.length) {
+      const larger = new Int32Array(this.#links.length * 2);
+      larger.set(this.#links);
+      this.#links = larger;
+    }
+    this.#links[this.#linkEnd] = box;
+    this.#links[this.#linkEnd + 1] = this.#heads[cell]!;
+    this.#heads[cell] = this.#linkEnd;
+    this.#linkEnd += 2;
+  }
 }
 
-function grown(links: Int32Array<ArrayBuffer>, least: number): Int32Array<ArrayBuffer> {
-  const larger = new Int32Array(Math.max(least, links.length * 2));
-  larger.set(links);
-  return larger;
+function stripOf({ count, low, perPixel }: Strips, position: number): number {
+  return Math.min(count - 1, (position - low) * perPixel | 0);
 }
 
 /**
