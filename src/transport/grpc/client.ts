@@ -4,7 +4,8 @@ import { ServerError, UnavailableError } from "../../errors.ts";
 import { type DeadlineClock, DeadlineQueue, type Expiring, systemClock } from "../deadline.ts";
 import type { Message, Metadata } from "../handler.ts";
 import {
-  connectHttp2,
+  dialHttp2,
+  type DialTarget,
   type HeaderField,
   type HeaderList,
   type Http2Connection,
@@ -15,8 +16,15 @@ import type { BackoffOptions } from "./backoff.ts";
 import { type CallOptions, type CallOwner, ClientCall } from "./client_call.ts";
 import { ACCEPTED_ENCODINGS } from "./compression.ts";
 import { ConnectionPool, type Waiter } from "./connection_pool.ts";
-import { type ClientTls, dialSocket } from "./socket.ts";
 import { parseTarget, type Target } from "./target.ts";
+
+/** TLS on the client's side. */
+export interface ClientTls {
+  /** PEM text trusted besides the system's authorities. */
+  readonly ca?: string;
+  /** What the certificate must name. Default: the host of the target. */
+  readonly serverName?: string;
+}
 
 /** How a client is set up. */
 export interface ClientOptions {
@@ -203,14 +211,10 @@ async function connect(
   signal: AbortSignal,
   released: () => void,
 ): Promise<Http2Connection> {
-  const socket = await dialSocket(target, {
-    tls: options.tls,
-    timeoutMs: options.connectTimeoutMs ?? 20_000,
-    signal,
-  });
   const settings = Promise.withResolvers<void>();
-  const connection = connectHttp2(socket, {
-    peer: target.authority,
+  const connection = await dialHttp2(dialTarget(target, options.tls), {
+    signal,
+    connectTimeoutMs: options.connectTimeoutMs,
     keepaliveIntervalMs: options.keepaliveMs,
     keepaliveTimeoutMs: options.keepaliveTimeoutMs,
     onAvailabilityChange: () => {
@@ -227,6 +231,14 @@ async function connect(
   throw new UnavailableError(
     `Cannot connect to ${options.target}: it closed the connection before it spoke HTTP/2`,
   );
+}
+
+function dialTarget(target: Target, tls: ClientTls | undefined): DialTarget {
+  if (target.kind === "unix") return { path: target.path };
+  const { hostname, port } = target;
+  if (tls === undefined) return { hostname, port };
+  const caCerts = tls.ca === undefined ? undefined : [tls.ca];
+  return { hostname, port, tls: { caCerts, serverName: tls.serverName } };
 }
 
 class UnaryCall extends ClientCall {

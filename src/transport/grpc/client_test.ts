@@ -4,12 +4,17 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { InvalidArgumentError, ServerError } from "../../errors.ts";
 import { startGrpcJsServer } from "../grpcjs/mod.ts";
 import { type GrpcServer, joinMessage, type Message, type MethodHandler } from "../handler.ts";
-import { acceptHttp2, ErrorCode, type HeaderList, type Http2Connection } from "../http2/mod.ts";
+import {
+  acceptHttp2,
+  ErrorCode,
+  type HeaderList,
+  type Http2Connection,
+  SocketStream,
+} from "../http2/mod.ts";
 import { CallMetadata } from "../metadata.ts";
 import type { StatusName } from "../../errors.ts";
 import { type ClientOptions, GrpcClient } from "./client.ts";
 import { startNativeServer } from "./server.ts";
-import { SocketStream } from "./socket.ts";
 
 const MAX_BYTES = 4 << 20;
 

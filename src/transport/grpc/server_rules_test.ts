@@ -9,9 +9,9 @@ import {
   type HeaderField,
   type HeaderList,
   type Http2Connection,
+  SocketStream,
 } from "../http2/mod.ts";
 import { startNativeServer } from "./server.ts";
-import { SocketStream } from "./socket.ts";
 
 const MAX_BYTES = 1 << 20;
 

@@ -18,15 +18,20 @@ import { DEFAULT_WINDOW_BYTES, type PeerSettings } from "./settings.ts";
 import type { StreamState } from "./stream.ts";
 import type { StreamTable } from "./stream_table.ts";
 
-/** Decides about a stream the peer has opened: whom to tell of it. */
+/**
+ * Decides about a stream the peer has opened: whom to tell of it. `connection` is the same object for
+ * every stream of a connection; `peer` its remote address.
+ */
 export type OnStream = (
   stream: Http2Stream,
   headers: HeaderList,
   endStream: boolean,
+  connection: { readonly peer: string },
 ) => StreamListener;
 
 /** What the handler needs of its connection. */
 export interface FrameHandlerOwner {
+  readonly peer: string;
   readonly options: ResolvedOptions;
   readonly isServer: boolean;
   readonly sender: Sender;
@@ -289,7 +294,7 @@ export class FrameHandler implements FrameSink {
     stream.isRemoteEnded = endStream;
     this.#streams.active.set(streamId, stream);
     try {
-      stream.listener = this.#owner.onStream!(stream, block.headers, endStream);
+      stream.listener = this.#owner.onStream!(stream, block.headers, endStream, this.#owner);
     } catch (error) {
       this.#streams.listenerFailed(stream, error);
     }

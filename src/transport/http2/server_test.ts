@@ -93,9 +93,9 @@ Deno.test("a listener serves a Unix socket", async () => {
 
 Deno.test("shutdown() lets a stream finish within its grace, and cuts one that does not", async () => {
   let slow: Http2Stream | undefined;
-  const listener = listen({}, (stream, headers, endStream) => {
+  const listener = listen({}, (stream, headers, endStream, connection) => {
     slow = stream;
-    return echo(stream, headers, endStream);
+    return echo(stream, headers, endStream, connection);
   });
   const connection = await dialHttp2(listener);
   const recorder = new Recorder();
@@ -183,8 +183,8 @@ Deno.test("10 000 connections come and go and leave nothing behind", async () =>
 
 Deno.test("2000 abrupt disconnects under load leave nothing behind", async () => {
   let ends = 0;
-  const listener = listen({}, (stream, headers, endStream) => {
-    const inner = echo(stream, headers, endStream);
+  const listener = listen({}, (stream, headers, endStream, connection) => {
+    const inner = echo(stream, headers, endStream, connection);
     const listener: StreamListener = {
       onHeaders: (trailers, isEnd) => inner.onHeaders(trailers, isEnd),
       onData: (chunk, isEnd) => inner.onData(chunk, isEnd),
