@@ -9,6 +9,8 @@ export interface PlannedRequest {
   readonly rows: number;
   /** Which compiled variant the prepared inputs need. */
   readonly variantKey: string;
+  /** Which version of the model they were prepared for: a dispatch never mixes two. */
+  readonly model?: unknown;
 }
 
 export interface PlanOptions {
@@ -58,13 +60,14 @@ export function planBatch(queue: Iterable<PlannedRequest>, options: PlanOptions)
   let bestCost = Infinity;
   let take = 0;
   let rows = 0;
-  let variantKey: string | undefined;
+  let front: PlannedRequest | undefined;
   for (const request of queue) {
-    if (take > 0) {
+    if (front !== undefined) {
       if (!isCoalescable || maxSize === 0) break;
-      if (request.variantKey !== variantKey || rows + request.rows > cap) break;
+      if (request.variantKey !== front.variantKey || request.model !== front.model) break;
+      if (rows + request.rows > cap) break;
     }
-    variantKey ??= request.variantKey;
+    front ??= request;
     take++;
     rows += request.rows;
     const size = smallestFit(sizes, rows);

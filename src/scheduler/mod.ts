@@ -6,4 +6,5 @@
 export * from "./batch_plan.ts";
 export * from "./disciplines/mod.ts";
 export * from "./queue.ts";
+export * from "./scheduled_model.ts";
 export * from "./scheduler.ts";

@@ -2,6 +2,7 @@
 
 import type { NamedTensor } from "../tensor/mod.ts";
 import { NotFoundError, ResourceExhaustedError } from "../errors.ts";
+import type { ScheduledModel } from "./scheduled_model.ts";
 
 /** A prepared request: inputs in program order, checked, hooks done. */
 export interface Work {
@@ -23,6 +24,8 @@ export interface Work {
 
 /** Work that waits, with its reply slot. */
 export interface QueuedWork extends Work {
+  /** The version of the model that it was prepared for. */
+  readonly model: ScheduledModel;
   /** Arrival number, across all models. */
   readonly order: number;
   readonly enqueuedMs: number;
@@ -30,7 +33,7 @@ export interface QueuedWork extends Work {
   readonly reject: (error: unknown) => void;
 }
 
-/** Counters of one model since it was loaded. */
+/** Counters of one model since it was first loaded; a newer version goes on counting. */
 export interface ModelCounters {
   dispatches: number;
   requests: number;
@@ -45,7 +48,8 @@ export interface ModelCounters {
  * amortized.
  */
 export class ModelQueue {
-  readonly name: string;
+  /** Of the model; changes when that is renamed. */
+  name: string;
   readonly maxDepth: number;
   weight: number;
   readonly counters: ModelCounters = {
@@ -136,6 +140,16 @@ export class ModelQueue {
     }
     this.#head += dropped.length;
     return dropped.reverse();
+  }
+
+  /** Takes over what waits in another queue, each request where it would stand had it come here. */
+  absorb(other: ModelQueue): void {
+    const committed = this.#committed + other.#committed;
+    this.#items = [...this, ...other.take(other.depth)].sort((a, b) =>
+      Number(b.isCommitted ?? false) - Number(a.isCommitted ?? false) || a.order - b.order
+    );
+    this.#head = 0;
+    this.#committed = committed;
   }
 
   /** Fails everything queued because the model is gone. */

@@ -1,8 +1,21 @@
 import assert from "node:assert/strict";
 import { ModelQueue, type QueuedWork } from "./queue.ts";
+import type { ScheduledModel } from "./scheduled_model.ts";
+
+const model: ScheduledModel = {
+  name: "m",
+  isCoalescable: true,
+  maxRows: undefined,
+  weight: 1,
+  sizes: () => [1],
+  inputBatchAxes: [],
+  outputBatchAxes: [],
+  run: () => Promise.reject(new Error("nothing runs here")),
+};
 
 function work(order: number, isCommitted = false): QueuedWork {
   return {
+    model,
     inputs: [],
     rows: 1,
     variantKey: "",
@@ -57,6 +70,18 @@ Deno.test("push() puts committed work first, in its own order, and counts it dow
   assert.equal(queue.hasCommitted, false);
   queue.push(work(12, true));
   assert.deepEqual(orders(queue), [12, 0, 1]);
+});
+
+Deno.test("absorb() puts every request where it would stand had it come here", () => {
+  const [queue, other] = [queueOf([1, 4]), queueOf([0, 2, 5])];
+  other.take(1);
+  queue.push(work(3, true));
+  other.push(work(6, true));
+  queue.absorb(other);
+  assert.deepEqual(orders(queue), [3, 6, 1, 2, 4, 5]);
+  assert.equal(other.depth, 0);
+  queue.take(2);
+  assert.equal(queue.hasCommitted, false);
 });
 
 Deno.test("learnCost() keeps the first measurement and blends later ones", () => {

@@ -7,6 +7,7 @@
 import {
   CancelledError,
   DeadlineExceededError,
+  InternalError,
   NotFoundError,
   UnavailableError,
 } from "../errors.ts";
@@ -21,37 +22,10 @@ import {
   type Totals,
 } from "./disciplines/mod.ts";
 import { ModelQueue, type QueuedWork, type Work } from "./queue.ts";
+import type { ScheduledModel, StageSeconds } from "./scheduled_model.ts";
 
 /** Cost of a dispatch before any was measured, in seconds. */
 export const DEFAULT_COST_SECONDS = 0.01;
-
-/** What one dispatch spent in each stage, in seconds. */
-export interface StageSeconds {
-  /** Host to device. */
-  readonly input: number;
-  readonly execute: number;
-  /** Device to host. */
-  readonly output: number;
-}
-
-/** What the scheduler must know of a model. */
-export interface ScheduledModel {
-  readonly name: string;
-  readonly isCoalescable: boolean;
-  /** Cap on rows coalesced into one dispatch. */
-  readonly maxRows: number | undefined;
-  readonly weight: number;
-  /** Compiled sizes of a variant, ascending (`[0]`: one unsized program); `undefined`: not compiled. */
-  sizes(variantKey: string): readonly number[] | undefined;
-  /** Wire index of the batch axis of each program input; used only when coalescable. */
-  readonly inputBatchAxes: readonly (number | undefined)[];
-  /** The same for program outputs, in order; `undefined`: the output is given to every request whole. */
-  readonly outputBatchAxes: readonly (number | undefined)[];
-  /** Runs one program on assembled inputs, in program order, and gives its outputs in order. */
-  run(
-    dispatch: { variantKey: string; size: number; inputs: readonly NamedTensor[] },
-  ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds }>;
-}
 
 export interface SchedulerOptions {
   readonly discipline: Discipline;
@@ -88,7 +62,8 @@ interface Choice {
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #now: () => number;
-  readonly #models = new Map<string, { model: ScheduledModel; queue: ModelQueue }>();
+  /** By model name. Work of several versions of a model may wait in one queue. */
+  readonly #queues = new Map<string, ModelQueue>();
   /** Work of ours that needs the device to itself, in order; it runs before the next dispatch. */
   readonly #exclusive: (() => Promise<void>)[] = [];
   #order = 0;
@@ -102,49 +77,70 @@ export class Scheduler {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  /** Admits a model; an older one of the same name is replaced and its queue goes over to the new one. */
+  /**
+   * Admits a model. Where the name has a queue already, it stays with its counters and its weight, and so
+   * does the work in it, which runs on the version it was prepared for.
+   */
   admit(model: ScheduledModel): void {
-    const known = this.#models.get(model.name);
-    if (known) {
-      known.model = model;
-      known.queue.weight = model.weight;
-      return;
-    }
-    const queue = new ModelQueue({
-      name: model.name,
-      maxDepth: this.#options.maxQueueDepth,
-      weight: model.weight,
-    });
-    this.#models.set(model.name, { model, queue });
+    if (this.#queues.has(model.name)) return;
+    this.#queues.set(
+      model.name,
+      new ModelQueue({
+        name: model.name,
+        maxDepth: this.#options.maxQueueDepth,
+        weight: model.weight,
+      }),
+    );
   }
 
   /** Removes a model; its queued requests fail with NOT_FOUND. */
   remove(name: string): void {
-    const known = this.#models.get(name);
-    if (!known) return;
-    this.#models.delete(name);
-    this.#queued -= known.queue.depth;
-    known.queue.rejectAll();
+    const queue = this.#queues.get(name);
+    if (!queue) return;
+    this.#queues.delete(name);
+    this.#queued -= queue.depth;
+    queue.rejectAll();
+  }
+
+  /**
+   * Gives queues the names of renamed models, all at once, so that names may also change places. The
+   * weight is the one of the new name. What waits for a model whose name is taken over still runs.
+   */
+  rename(moves: readonly { readonly from: string; readonly model: ScheduledModel }[]): void {
+    const moved = moves.map(({ from }) => this.#queues.get(from));
+    for (const { from } of moves) this.#queues.delete(from);
+    for (const [index, { model }] of moves.entries()) {
+      const queue = moved[index];
+      if (!queue) continue;
+      const occupant = this.#queues.get(model.name);
+      if (occupant) queue.absorb(occupant);
+      queue.name = model.name;
+      queue.weight = model.weight;
+      this.#queues.set(model.name, queue);
+    }
   }
 
   /** A model's queue and counters. */
   queueOf(name: string): ModelQueue | undefined {
-    return this.#models.get(name)?.queue;
+    return this.#queues.get(name);
   }
 
   /**
    * Queues prepared work and resolves with its outputs, in program order, batch padding removed.
    * @throws {UnavailableError | NotFoundError | ResourceExhaustedError | DeadlineExceededError}
    */
-  submit(name: string, work: Work): Promise<NamedTensor[]> {
-    const known = this.#models.get(name);
+  submit(model: ScheduledModel, work: Work): Promise<NamedTensor[]> {
+    const queue = this.#queues.get(model.name);
     if (!this.#isRunning) {
       return Promise.reject(new UnavailableError("The server is shutting down"));
     }
-    if (!known) return Promise.reject(new NotFoundError(`Unknown model ${JSON.stringify(name)}`));
+    if (!queue) {
+      return Promise.reject(new NotFoundError(`Unknown model ${JSON.stringify(model.name)}`));
+    }
     const { promise, resolve, reject } = Promise.withResolvers<NamedTensor[]>();
     try {
-      known.queue.push({
+      queue.push({
+        model,
         inputs: work.inputs,
         rows: work.rows,
         variantKey: work.variantKey,
@@ -177,7 +173,7 @@ export class Scheduler {
 
   /** Seeds the learned cost of a program, for example from a warm-up run. */
   seedCost(name: string, variantKey: string, size: number, seconds: number): void {
-    this.#models.get(name)?.queue.learnCost(variantKey, size, seconds, 1);
+    this.#queues.get(name)?.learnCost(variantKey, size, seconds, 1);
   }
 
   /**
@@ -190,7 +186,7 @@ export class Scheduler {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#idle = resolve;
     const timer = setTimeout(() => {
-      for (const { queue } of this.#models.values()) {
+      for (const queue of this.#queues.values()) {
         for (const work of queue.take(queue.depth)) {
           this.#queued--;
           work.reject(new UnavailableError("The server is shutting down"));
@@ -223,11 +219,11 @@ export class Scheduler {
   #select(): Choice | undefined {
     const nowMs = this.#now();
     let choices: Choice[] = [];
-    for (const { model, queue } of this.#models.values()) {
+    for (const queue of this.#queues.values()) {
       if (queue.depth === 0) continue;
-      const front = this.#liveFront(model, queue, nowMs);
-      const plan = front && this.#plan(model, queue, front);
-      if (plan) choices.push({ model, queue, plan });
+      const front = this.#liveFront(queue, nowMs);
+      const plan = front && this.#plan(queue, front);
+      if (plan) choices.push({ model: front.model, queue, plan });
     }
     if (choices.length < 2) return choices[0];
     let { discipline } = this.#options;
@@ -257,17 +253,20 @@ export class Scheduler {
   #totals(nowMs: number): Totals {
     let weight = 0;
     let recentCompute = 0;
-    for (const { queue } of this.#models.values()) {
+    for (const queue of this.#queues.values()) {
       weight += queue.weight;
       recentCompute += queue.recentCompute(nowMs, this.#options.halfLifeSeconds);
     }
     return { weight, recentCompute };
   }
 
-  #plan(model: ScheduledModel, queue: ModelQueue, front: QueuedWork): BatchPlan | undefined {
+  #plan(queue: ModelQueue, front: QueuedWork): BatchPlan | undefined {
+    const { model } = front;
     const sizes = model.sizes(front.variantKey);
     try {
-      if (!sizes) throw new NotFoundError(`Model ${JSON.stringify(model.name)} lost a variant`);
+      if (!sizes) {
+        throw new InternalError(`Model ${JSON.stringify(model.name)} has no such variant`);
+      }
       return planBatch(queue, {
         sizes,
         isCoalescable: model.isCoalescable,
@@ -275,8 +274,8 @@ export class Scheduler {
         costs: queue.costs.get(front.variantKey),
       });
     } catch (error) {
-      // Requests are checked before they are queued, so this is a model swapped for one with other
-      // sizes: the front request alone is answered, and the loop goes on.
+      // Requests are checked before they are queued, so this is a defect of whoever prepared it: the
+      // front request alone is answered, and the loop goes on.
       queue.take(1);
       this.#queued--;
       front.reject(error);
@@ -288,7 +287,7 @@ export class Scheduler {
    * The oldest request worth running. Among those that could be part of the next batch, what is
    * cancelled, late, or (`edf`) cannot finish in time is rejected.
    */
-  #liveFront(model: ScheduledModel, queue: ModelQueue, nowMs: number): QueuedWork | undefined {
+  #liveFront(queue: ModelQueue, nowMs: number): QueuedWork | undefined {
     const isDead = (work: QueuedWork) => {
       if (work.isAborted()) return true;
       if (work.deadlineMs === undefined) return false;
@@ -298,7 +297,8 @@ export class Scheduler {
       return nowMs + margin >= work.deadlineMs;
     };
     while (queue.front) {
-      const largest = model.sizes(queue.front.variantKey)?.at(-1) ?? 1;
+      const { model, variantKey } = queue.front;
+      const largest = model.sizes(variantKey)?.at(-1) ?? 1;
       const dead = queue.dropDead(model.isCoalescable ? Math.max(1, largest) : 1, isDead);
       if (dead.length === 0) break;
       for (const work of dead) {
@@ -359,7 +359,7 @@ export class Scheduler {
       costAlpha: this.#options.costAlpha,
     });
     this.#options.onDispatch?.({
-      model: model.name,
+      model: queue.name,
       size,
       rows,
       queueSeconds: taken.map((work) => (startMs - work.enqueuedMs) / 1000),

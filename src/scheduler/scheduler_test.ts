@@ -5,7 +5,8 @@ import { edf } from "./disciplines/edf.ts";
 import { fifo } from "./disciplines/fifo.ts";
 import { fair } from "./disciplines/fair.ts";
 import type { Work } from "./queue.ts";
-import { type DispatchRecord, type ScheduledModel, Scheduler } from "./scheduler.ts";
+import type { ScheduledModel } from "./scheduled_model.ts";
+import { type DispatchRecord, Scheduler } from "./scheduler.ts";
 
 /** A device under the test's control: dispatches wait until released, on a clock that is set by hand. */
 class Device {
@@ -13,9 +14,15 @@ class Device {
   readonly started: { model: string; size: number; values: number[] }[] = [];
   readonly #gates: (() => void)[] = [];
   isOpen = true;
+  readonly #models = new Map<string, ScheduledModel>();
+
+  /** The newest model made under a name. */
+  named(name: string): ScheduledModel {
+    return this.#models.get(name) ?? this.model(name);
+  }
 
   model(name: string, options: Partial<ScheduledModel> & { costMs?: number } = {}): ScheduledModel {
-    return {
+    const model: ScheduledModel = {
       name,
       isCoalescable: true,
       maxRows: undefined,
@@ -37,6 +44,8 @@ class Device {
       },
       ...options,
     };
+    this.#models.set(name, model);
+    return model;
   }
 
   release(): void {
@@ -95,8 +104,11 @@ Deno.test("submit() gives every request of a shared dispatch its own rows", asyn
   const subject = scheduler(device, { onDispatch: (record) => records.push(record) });
   subject.admit(device.model("m"));
   device.isOpen = false;
-  const first = subject.submit("m", work([1]));
-  const others = [subject.submit("m", work([2, 3])), subject.submit("m", work([4]))];
+  const first = subject.submit(device.named("m"), work([1]));
+  const others = [
+    subject.submit(device.named("m"), work([2, 3])),
+    subject.submit(device.named("m"), work([4])),
+  ];
   device.isOpen = true;
   device.release();
   const outputs = await Promise.all([first, ...others]);
@@ -114,9 +126,9 @@ Deno.test("submit() retries a failed batch one by one, so that only the bad requ
   const subject = scheduler(device);
   subject.admit(device.model("m"));
   device.isOpen = false;
-  const head = subject.submit("m", work([1]));
-  const good = subject.submit("m", work([2]));
-  const bad = subject.submit("m", work([255]));
+  const head = subject.submit(device.named("m"), work([1]));
+  const good = subject.submit(device.named("m"), work([2]));
+  const bad = subject.submit(device.named("m"), work([255]));
   device.isOpen = true;
   device.release();
   assert.equal(await statusOf(bad), "INTERNAL");
@@ -129,12 +141,12 @@ Deno.test("submit() refuses beyond the queue limit, unknown models and after shu
   const subject = scheduler(device);
   subject.admit(device.model("m"));
   device.isOpen = false;
-  const running = subject.submit("m", work([1]));
-  const queued = [1, 2, 3, 4].map((value) => subject.submit("m", work([value])));
-  assert.equal(await statusOf(subject.submit("m", work([9]))), "RESOURCE_EXHAUSTED");
-  assert.equal(await statusOf(subject.submit("nobody", work([9]))), "NOT_FOUND");
+  const running = subject.submit(device.named("m"), work([1]));
+  const queued = [1, 2, 3, 4].map((value) => subject.submit(device.named("m"), work([value])));
+  assert.equal(await statusOf(subject.submit(device.named("m"), work([9]))), "RESOURCE_EXHAUSTED");
+  assert.equal(await statusOf(subject.submit(device.named("nobody"), work([9]))), "NOT_FOUND");
   const stopped = subject.shutdown(60_000);
-  assert.equal(await statusOf(subject.submit("m", work([9]))), "UNAVAILABLE");
+  assert.equal(await statusOf(subject.submit(device.named("m"), work([9]))), "UNAVAILABLE");
   device.isOpen = true;
   device.release();
   await Promise.all([running, ...queued, stopped]);
@@ -146,10 +158,10 @@ Deno.test("submit() drops what was cancelled or is late before it reaches the de
   subject.admit(device.model("m"));
   device.isOpen = false;
   let isGone = false;
-  const running = subject.submit("m", work([1]));
-  const late = subject.submit("m", work([2], { deadlineMs: 5 }));
-  const cancelled = subject.submit("m", work([3], { isAborted: () => isGone }));
-  const kept = subject.submit("m", work([4], { deadlineMs: 100 }));
+  const running = subject.submit(device.named("m"), work([1]));
+  const late = subject.submit(device.named("m"), work([2], { deadlineMs: 5 }));
+  const cancelled = subject.submit(device.named("m"), work([3], { isAborted: () => isGone }));
+  const kept = subject.submit(device.named("m"), work([4], { deadlineMs: 100 }));
   isGone = true;
   device.nowMs = 10;
   device.isOpen = true;
@@ -167,10 +179,13 @@ Deno.test("edf sheds what cannot finish in its learned time", async () => {
   subject.seedCost("m", "", 1, 0.05);
   subject.seedCost("m", "", 4, 0.05);
   assert.equal(
-    await statusOf(subject.submit("m", work([1], { deadlineMs: 40 }))),
+    await statusOf(subject.submit(device.named("m"), work([1], { deadlineMs: 40 }))),
     "DEADLINE_EXCEEDED",
   );
-  assert.equal(await statusOf(subject.submit("m", work([1], { deadlineMs: 60 }))), "OK");
+  assert.equal(
+    await statusOf(subject.submit(device.named("m"), work([1], { deadlineMs: 60 }))),
+    "OK",
+  );
   assert.equal(device.started.length, 1);
 });
 
@@ -185,7 +200,7 @@ Deno.test("fair shares device time by weight between two saturated models", asyn
   const client = async (name: string) => {
     while (device.nowMs < 60_000) {
       const before = device.nowMs;
-      await subject.submit("" + name, work([1]));
+      await subject.submit(device.named(name), work([1]));
       if (device.nowMs === before) break;
     }
   };
@@ -201,9 +216,9 @@ Deno.test("remove() fails queued requests with NOT_FOUND and leaves other models
   subject.admit(device.model("a"));
   subject.admit(device.model("b"));
   device.isOpen = false;
-  const running = subject.submit("a", work([1]));
-  const queuedA = subject.submit("a", work([2]));
-  const queuedB = subject.submit("b", work([3]));
+  const running = subject.submit(device.named("a"), work([1]));
+  const queuedA = subject.submit(device.named("a"), work([2]));
+  const queuedB = subject.submit(device.named("b"), work([3]));
   subject.remove("a");
   device.isOpen = true;
   device.release();
@@ -217,8 +232,8 @@ Deno.test("shutdown() fails what is still queued when its grace is over", async 
   const subject = scheduler(device);
   subject.admit(device.model("m"));
   device.isOpen = false;
-  const running = subject.submit("m", work([1]));
-  const queued = subject.submit("m", work([2]));
+  const running = subject.submit(device.named("m"), work([1]));
+  const queued = subject.submit(device.named("m"), work([2]));
   const stopped = subject.shutdown(0);
   assert.equal(await statusOf(queued), "UNAVAILABLE");
   device.release();
@@ -233,10 +248,12 @@ Deno.test("committed work goes before the discipline, in its own order, and past
     subject.admit(device.model(name, { sizes: () => [1], isCoalescable: false }));
   }
   device.isOpen = false;
-  const all = [subject.submit("a", work([1]))];
-  for (const value of [2, 3, 4, 5]) all.push(subject.submit("a", work([value])));
-  for (const value of [10, 11]) all.push(subject.submit("a", work([value], { isCommitted: true })));
-  all.push(subject.submit("b", work([12], { isCommitted: true })));
+  const all = [subject.submit(device.named("a"), work([1]))];
+  for (const value of [2, 3, 4, 5]) all.push(subject.submit(device.named("a"), work([value])));
+  for (const value of [10, 11]) {
+    all.push(subject.submit(device.named("a"), work([value], { isCommitted: true })));
+  }
+  all.push(subject.submit(device.named("b"), work([12], { isCommitted: true })));
   device.isOpen = true;
   device.release();
   await Promise.all(all);
@@ -249,9 +266,12 @@ Deno.test("edf gives committed work its plain deadline, without the margin of it
   subject.admit(device.model("m"));
   subject.seedCost("m", "", 1, 0.05);
   const soon = { deadlineMs: 40 };
-  assert.equal(await statusOf(subject.submit("m", work([1], soon))), "DEADLINE_EXCEEDED");
   assert.equal(
-    await statusOf(subject.submit("m", work([1], { ...soon, isCommitted: true }))),
+    await statusOf(subject.submit(device.named("m"), work([1], soon))),
+    "DEADLINE_EXCEEDED",
+  );
+  assert.equal(
+    await statusOf(subject.submit(device.named("m"), work([1], { ...soon, isCommitted: true }))),
     "OK",
   );
 });
@@ -261,8 +281,8 @@ Deno.test("runExclusive() runs between dispatches, ahead of requests that wait, 
   const subject = scheduler(device);
   subject.admit(device.model("m"));
   device.isOpen = false;
-  const running = subject.submit("m", work([1]));
-  const waiting = subject.submit("m", work([2]));
+  const running = subject.submit(device.named("m"), work([1]));
+  const waiting = subject.submit(device.named("m"), work([2]));
   const seen: number[] = [];
   const failing = subject.runExclusive(() => Promise.reject(new Error("no memory")));
   const exclusive = subject.runExclusive(async () => {
@@ -277,4 +297,70 @@ Deno.test("runExclusive() runs between dispatches, ahead of requests that wait, 
   await Promise.all([running, waiting]);
   assert.deepEqual(seen, [1]);
   assert.equal(await subject.runExclusive(() => Promise.resolve(7)), 7);
+});
+
+Deno.test("queued work runs on the version it was prepared for, and no dispatch mixes two", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  const before = device.model("m", { sizes: () => [1, 2] });
+  subject.admit(before);
+  device.isOpen = false;
+  const old = [1, 2, 3].map((value) => subject.submit(before, work([value])));
+  const after = device.model("m", {
+    sizes: () => [1, 4],
+    run: ({ size, inputs }) => {
+      device.started.push({ model: "new", size, values: [...inputs[0]!.data] });
+      const stages = { input: 0, execute: 0, output: 0 };
+      const data = inputs[0]!.data.map((value) => value + 100);
+      return Promise.resolve({ outputs: [{ ...inputs[0]!, name: "y", data }], stages });
+    },
+  });
+  subject.admit(after);
+  // A request that was being prepared on the old version when the new one came.
+  const late = [subject.submit(after, work([4])), subject.submit(before, work([5]))];
+  device.isOpen = true;
+  device.release();
+  const values = await Promise.all([...old, ...late].map(async (one) => (await one)[0]!.data[0]));
+  assert.deepEqual(values, [2, 4, 6, 104, 10]);
+  assert.deepEqual(device.started.map(({ model, size }) => [model, size]), [
+    ["m", 1],
+    ["m", 2],
+    ["new", 1],
+    ["m", 1],
+  ]);
+  assert.equal(subject.queueOf("m")!.counters.requests, 5);
+});
+
+Deno.test("admit() keeps the weight that was set on a model that is replaced", () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  subject.queueOf("m")!.weight = 7;
+  subject.admit(device.model("m", { weight: 2 }));
+  assert.equal(subject.queueOf("m")!.weight, 7);
+});
+
+Deno.test("rename() lets two models change places and loses no request", async () => {
+  const device = new Device();
+  const names: string[] = [];
+  const subject = scheduler(device, { onDispatch: ({ model }) => names.push(model) });
+  const [a, b, c] = ["a", "b", "c"].map((name) => device.model(name));
+  for (const model of [a!, b!, c!]) subject.admit(model);
+  device.isOpen = false;
+  const running = subject.submit(c!, work([9]));
+  const waiting = [subject.submit(a!, work([1])), subject.submit(b!, work([2]))];
+  const overtaken = subject.submit(c!, work([3]));
+  subject.rename([
+    { from: "a", model: { ...a!, name: "b", weight: 5 } },
+    { from: "b", model: { ...b!, name: "c", weight: 6 } },
+  ]);
+  assert.equal(subject.queueOf("a"), undefined);
+  assert.deepEqual(["b", "c"].map((name) => subject.queueOf(name)!.weight), [5, 6]);
+  assert.equal(subject.queueOf("c")!.depth, 2);
+  device.isOpen = true;
+  device.release();
+  const all = await Promise.all([running, ...waiting, overtaken]);
+  assert.deepEqual(all.map(([output]) => output!.data[0]), [18, 2, 4, 6]);
+  assert.deepEqual(names, ["c", "b", "c", "c"]);
+  assert.equal(await statusOf(subject.submit(a!, work([1]))), "NOT_FOUND");
 });

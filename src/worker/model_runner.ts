@@ -70,7 +70,7 @@ export class ModelRunner {
     const prepared = model.prepare(inputs, rows, limits);
     const work = prepared instanceof Promise ? await prepared : prepared;
     const queuedMs = performance.now();
-    const results = await this.#options.scheduler.submit(model.name, {
+    const results = await this.#options.scheduler.submit(model, {
       inputs: work.inputs,
       rows: work.rows,
       variantKey: work.variantKey,
