@@ -138,6 +138,24 @@ Deno.test("a stream that is reset while its last data leaves hears of no room", 
   await stop(connection);
 });
 
+for (const size of [65_537, 262_144, 1 << 20]) {
+  Deno.test(`trailers follow ${size} bytes that go out uncopied, and so does the drain`, async () => {
+    const { connection, peer, streams, recorders } = await serve({ 4: 1 << 30, 5: 1 << 20 });
+    peer.send(frame(T.WINDOW_UPDATE, 0, 0, uint32(1 << 30)));
+    await settle();
+    const body = counting(size);
+    assert.equal(streams[0]!.sendData([body], false), false);
+    streams[0]!.sendHeaders([["x", "y"]], true);
+    assert.equal(streams[1]!.sendData([body], size > 100_000), false);
+    await peer.receive();
+    for (const id of [1, 3]) assert.deepEqual(dataOf(peer.frames, id), body);
+    const last = peer.frames.findLast(({ streamId }) => streamId === 1)!;
+    assert.deepEqual([last.type, last.flags], [T.HEADERS, 5]);
+    assert.deepEqual(recorders.map(({ drains }) => drains), [1, 1]);
+    await stop(connection);
+  });
+}
+
 Deno.test("a small answer overtakes a large one", async () => {
   const { connection, peer, streams } = await serve({ 4: 1 << 30 });
   peer.send(frame(T.WINDOW_UPDATE, 0, 0, uint32(1 << 30)));

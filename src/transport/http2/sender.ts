@@ -159,7 +159,7 @@ export class Sender {
     const outbox = this.outbox;
     while (this.#firstReady !== undefined && !outbox.hasDirect) {
       const stream = this.#firstReady;
-      if (stream.isClosed || !stream.isSendPending) {
+      if (stream.isClosed) {
         this.#dropFirst();
         continue;
       }
@@ -180,24 +180,28 @@ export class Sender {
   }
 
   onWritten(): void {
-    if (this.#drained.length > 0) {
-      const drained = this.#drained;
-      this.#drained = [];
-      for (const stream of drained) {
-        if (stream.queue.bytes > 0 || !stream.isDrainAwaited) continue;
-        stream.isDrainAwaited = false;
-        this.#owner.onDrained(stream);
-      }
-    }
+    this.#tellDrained();
     this.#owner.onWritten();
   }
 
   onIdle(): void {
+    this.#tellDrained();
     this.#owner.onIdle();
   }
 
   onWriteError(error: unknown): void {
     this.#owner.onWriteError(error);
+  }
+
+  #tellDrained(): void {
+    if (this.#drained.length === 0) return;
+    const drained = this.#drained;
+    this.#drained = [];
+    for (const stream of drained) {
+      if (stream.queue.bytes > 0 || !stream.isDrainAwaited) continue;
+      stream.isDrainAwaited = false;
+      this.#owner.onDrained(stream);
+    }
   }
 
   #kick(): void {
