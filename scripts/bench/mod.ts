@@ -10,6 +10,10 @@ const BENCHES: Record<string, { summary: string; load: () => Promise<{ run: Run 
     summary: "one client's latency through gRPC over the bare host-device-execute-host loop",
     load: () => import("./infer.ts"),
   },
+  startup: {
+    summary: "starts that compile against starts that load from the executable cache",
+    load: () => import("./startup.ts"),
+  },
   transport: {
     summary: "the native HTTP/2 transport against grpc-js",
     load: () => import("./transport.ts"),
