@@ -126,6 +126,7 @@ class Listener implements Http2Listener {
 
   async #handshake(conn: Deno.TlsConn): Promise<void> {
     this.#handshaking.add(conn);
+    // Ends the handshake for us; Deno keeps the descriptor until the peer closes or sends something.
     const timeout = setTimeout(() => conn.close(), this.#options.handshakeTimeoutMs ?? 10_000);
     try {
       await conn.handshake();

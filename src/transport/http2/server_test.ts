@@ -91,6 +91,53 @@ Deno.test("a listener serves a Unix socket", async () => {
   await Deno.remove(folder, { recursive: true });
 });
 
+/** A certificate for localhost, made by OpenSSL; undefined where there is none. */
+async function makeCertificate(): Promise<{ cert: string; key: string } | undefined> {
+  const folder = await Deno.makeTempDir();
+  const args = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test"];
+  args.push("-keyout", `${folder}/key.pem`, "-out", `${folder}/cert.pem`);
+  args.push("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1");
+  args.push("-addext", "basicConstraints=critical,CA:FALSE");
+  try {
+    const { success } = await new Deno.Command("openssl", { args, stderr: "null" }).output();
+    assert.ok(success);
+    const [cert, key] = await Promise.all(
+      ["cert", "key"].map((name) => Deno.readTextFile(`${folder}/${name}.pem`)),
+    );
+    return { cert: cert!, key: key! };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test("a listener serves TLS, refuses strangers, and gives up a handshake that does not come", async () => {
+  const tls = await makeCertificate();
+  if (tls === undefined) return console.log("NOT RUN: the TLS test needs the openssl command");
+  const failures: string[] = [];
+  const listener = listenHttp2({ hostname: "localhost", port: 0, tls }, {
+    handshakeTimeoutMs: 2000,
+    onConnectionError: (message) => failures.push(message),
+  }, echo);
+  const { port } = listener;
+  const target = { hostname: "localhost", port };
+  const connection = await dialHttp2({ ...target, tls: { caCerts: [tls.cert] } });
+  assert.deepEqual(await exchange(connection, [counting(3_000_000)]), counting(3_000_000));
+  await assert.rejects(dialHttp2({ ...target, tls: {} }), { status: "UNAVAILABLE" });
+  await until("the refusal is told", () => failures.length === 1);
+  const silent = await Deno.connect(target);
+  await until("the timeout is told", () => failures.length === 2);
+  silent.close();
+  // Cut while it is open, from this end and from the other.
+  const second = await dialHttp2({ ...target, tls: { caCerts: [tls.cert] } });
+  second.destroy();
+  await second.closed;
+  await listener.shutdown(1000);
+  await connection.closed;
+});
+
 Deno.test("shutdown() lets a stream finish within its grace, and cuts one that does not", async () => {
   let slow: Http2Stream | undefined;
   const listener = listen({}, (stream, headers, endStream, connection) => {
@@ -119,6 +166,29 @@ Deno.test("connections beyond the limit are closed at once", async () => {
   assert.deepEqual(await exchange(first, [counting(10)]), counting(10));
   await listener.shutdown(1000);
   await first.closed;
+});
+
+Deno.test("a peer that ignores the end keeps nobody waiting, and counts until it is gone", async () => {
+  const listener = listen({ maxConnections: 1 });
+  const stubborn = await Deno.connect({ hostname: "127.0.0.1", port: listener.port });
+  await until("it is accepted", () => listener.connections.size === 1);
+  const [connection] = listener.connections;
+  connection!.destroy();
+  await connection!.closed;
+  await until("it is let go", () => listener.connections.size === 0);
+  // Its descriptor is still taken, so there is no room for another.
+  const refused = await dialHttp2(listener);
+  await refused.closed;
+  stubborn.close();
+  let answer: Uint8Array = new Uint8Array(0);
+  for (const end = performance.now() + 10_000; answer.length === 0 && performance.now() < end;) {
+    const next = await dialHttp2(listener);
+    answer = await exchange(next, [counting(3)]).catch(() => answer);
+    next.destroy();
+    await next.closed;
+  }
+  assert.deepEqual(answer, counting(3));
+  await listener.shutdown(1000);
 });
 
 Deno.test("dialHttp2() gives up when it is told to, or after its timeout", async () => {
