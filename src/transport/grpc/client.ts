@@ -76,6 +76,7 @@ export interface ClientStream extends AsyncIterableIterator<Message, undefined> 
 export class GrpcClient implements CallOwner {
   readonly pool: ConnectionPool;
   readonly deadlines: DeadlineQueue;
+  readonly clock: DeadlineClock;
   readonly maxReceiveBytes: number;
   readonly maxSendBytes: number;
   readonly waitForReady: boolean;
@@ -83,7 +84,6 @@ export class GrpcClient implements CallOwner {
 
   readonly #options: ClientOptions;
   readonly #target: Target;
-  readonly #clock: DeadlineClock;
   readonly #calls = new Set<ClientCall>();
   readonly #headers = new Map<string, HeaderList>();
 
@@ -91,8 +91,8 @@ export class GrpcClient implements CallOwner {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#target = parseTarget(options.target);
-    this.#clock = options.clock ?? systemClock;
-    this.deadlines = new DeadlineQueue(this.#clock);
+    this.clock = options.clock ?? systemClock;
+    this.deadlines = new DeadlineQueue(this.clock);
     this.maxReceiveBytes = options.maxReceiveBytes ?? 4 * 1024 * 1024;
     this.maxSendBytes = options.maxSendBytes ?? 0xffffffff;
     this.waitForReady = options.waitForReady ?? false;
@@ -103,7 +103,7 @@ export class GrpcClient implements CallOwner {
       maxConnections: options.maxConnections ?? 8,
       maxWaiting: options.maxWaitingCalls ?? 16_384,
       backoff: options.backoff,
-      clock: this.#clock,
+      clock: this.clock,
     });
   }
 
@@ -212,12 +212,15 @@ async function connect(
   released: () => void,
 ): Promise<Http2Connection> {
   const settings = Promise.withResolvers<void>();
-  const connection = await dialHttp2(dialTarget(target, options.tls), {
+  let hasSettings = false;
+  const connection: Http2Connection = await dialHttp2(dialTarget(target, options.tls), {
     signal,
     connectTimeoutMs: options.connectTimeoutMs,
     keepaliveIntervalMs: options.keepaliveMs,
     keepaliveTimeoutMs: options.keepaliveTimeoutMs,
     onAvailabilityChange: () => {
+      // A GOAWAY may be right behind the SETTINGS: what counts is that there were any.
+      hasSettings ||= connection.canOpen;
       settings.resolve();
       released();
     },
@@ -226,7 +229,7 @@ async function connect(
   signal.addEventListener("abort", cut);
   await Promise.race([settings.promise, connection.closed]);
   signal.removeEventListener("abort", cut);
-  if (connection.canOpen) return connection;
+  if (hasSettings) return connection;
   connection.destroy();
   throw new UnavailableError(
     `Cannot connect to ${options.target}: it closed the connection before it spoke HTTP/2`,

@@ -9,7 +9,13 @@ import {
   type StatusName,
   UnavailableError,
 } from "../../errors.ts";
-import { type DeadlineQueue, type Expiring, formatTimeout } from "../deadline.ts";
+import {
+  type DeadlineClock,
+  type DeadlineQueue,
+  type Expiring,
+  formatTimeout,
+  type Timer,
+} from "../deadline.ts";
 import { type CallContext, type Message, messageLength, type Metadata } from "../handler.ts";
 import {
   ErrorCode,
@@ -49,6 +55,7 @@ export interface CallOptions {
 export interface CallOwner {
   readonly pool: ConnectionPool;
   readonly deadlines: DeadlineQueue;
+  readonly clock: DeadlineClock;
   readonly maxReceiveBytes: number;
   readonly maxSendBytes: number;
   readonly waitForReady: boolean;
@@ -60,7 +67,7 @@ export interface CallOwner {
 }
 
 /** Attempts of a call that the peer certainly did not process. */
-const MAX_ATTEMPTS = 8;
+const MAX_ATTEMPTS = 10;
 /** Requests a streaming call keeps so that it can be tried again; beyond this it no longer can. */
 const MAX_RETAINED_BYTES = 1024 * 1024;
 
@@ -86,6 +93,7 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
   #stream: Http2Stream | undefined;
   #isOver = false;
   #attempts = 0;
+  #retryTimer: Timer | undefined;
   /** Response headers have come: what was sent will not be sent again. */
   #isCommitted = false;
   #isBlocked = false;
@@ -254,6 +262,15 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
     else this.onReady(connection);
   }
 
+  /** The first time at once; after that a peer that refuses is given a moment. */
+  #attemptAgain(): void {
+    if (this.#attempts === 1) return this.#attempt();
+    this.#retryTimer = this.owner.clock.setTimer(() => {
+      this.#retryTimer = undefined;
+      this.#attempt();
+    }, 2 ** (this.#attempts - 1));
+  }
+
   onReady(connection: Http2Connection): void {
     try {
       this.#connection = connection;
@@ -343,7 +360,7 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
       this.#sent = 0;
       this.#isBlocked = false;
       this.#isEndSent = false;
-      this.#attempt();
+      this.#attemptAgain();
       return;
     }
     this.#end(errorOfEnd(end));
@@ -406,6 +423,7 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
     if (this.#onSignal !== undefined) {
       this.options.signal!.removeEventListener("abort", this.#onSignal);
     }
+    if (this.#retryTimer !== undefined) this.owner.clock.clearTimer(this.#retryTimer);
     this.#inbound?.close();
     this.#outgoing = [];
     // A server that has ended the call without hearing us out wants no more of it.

@@ -47,7 +47,8 @@ export class ConnectionPool {
   #connecting: AbortController | undefined;
   #retryAtMs = 0;
   #retryTimer: Timer | undefined;
-  #lastError: ServerError = new UnavailableError("Not connected");
+  /** Why the last attempt failed; `undefined` when it did not. */
+  #lastError: ServerError | undefined;
   #isClosed = false;
   /** `#serve` is about to run. */
   #isServing = false;
@@ -135,8 +136,8 @@ export class ConnectionPool {
       void this.#connect();
       return;
     }
-    // With a connection alive a stream will come free; without one there is nothing to hope for.
-    if (this.#open.size === 0) this.#failWaiting(this.#lastError, (waiter) => !waiter.isPatient);
+    // With a connection alive a stream will come free; after a failure there is nothing to hope for.
+    if (this.#open.size === 0) this.#failImpatient();
     if (this.#waiting.size === 0) return;
     this.#retryTimer ??= this.#clock.setTimer(() => {
       this.#retryTimer = undefined;
@@ -161,8 +162,14 @@ export class ConnectionPool {
 
   #add(connection: Http2Connection): void {
     this.#open.add(connection);
-    this.#backoff.reset();
-    this.#retryAtMs = 0;
+    this.#lastError = undefined;
+    if (connection.canOpen) {
+      this.#backoff.reset();
+      this.#retryAtMs = 0;
+    } else {
+      // The peer went away as soon as it was there; the next one may be asked, but not in a tight loop.
+      this.#retryAtMs = this.#clock.now() + this.#backoff.next();
+    }
     void connection.closed.then(() => {
       this.#open.delete(connection);
       if (this.#waiting.size > 0) this.#serve();
@@ -175,7 +182,12 @@ export class ConnectionPool {
       ? error
       : new UnavailableError(messageOf(error), { cause: error });
     this.#retryAtMs = this.#clock.now() + this.#backoff.next();
-    if (this.#open.size === 0) this.#failWaiting(this.#lastError, (waiter) => !waiter.isPatient);
+    if (this.#open.size === 0) this.#failImpatient();
+  }
+
+  #failImpatient(): void {
+    const error = this.#lastError;
+    if (error !== undefined) this.#failWaiting(error, (waiter) => !waiter.isPatient);
   }
 
   #failWaiting(error: ServerError, which: (waiter: Waiter) => boolean): void {
