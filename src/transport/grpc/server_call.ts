@@ -258,6 +258,7 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
       );
     }
     this.#isInvoked = true;
+    if (this.#isLate) return this.expire();
     this.#runUnary(this.#head.handler!.handle as UnaryHandler, this.#request);
   }
 
@@ -282,8 +283,14 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
     }
   }
 
+  /** The timer has whole milliseconds; an answer that is later than the deadline is late all the same. */
+  get #isLate(): boolean {
+    return this.deadlineMs !== undefined && performance.now() >= this.deadlineMs;
+  }
+
   #respond(response: Message): void {
     if (this.#isOver) return;
+    if (this.#isLate) return this.expire();
     const length = this.#checkedLength(response);
     if (this.#head.mayCompress && length >= MIN_COMPRESSED_BYTES) {
       void this.#respondCompressed(response);

@@ -125,6 +125,9 @@ class GrpcJsServer implements GrpcServer {
           const context = this.#begin(path, call);
           try {
             const response = await handler.handle(call.request, context);
+            if (context.deadlineMs !== undefined && performance.now() >= context.deadlineMs) {
+              throw new DeadlineExceededError("Deadline exceeded");
+            }
             this.#checkSize(response);
             sendHeaders(call, context);
             this.#end(context, "OK");
