@@ -63,12 +63,22 @@ export interface ExecutableCacheReading {
 export async function openExecutableCache(
   options: ExecutableCacheOptions,
 ): Promise<ExecutableCache | undefined> {
-  const path = join(options.directory, FOLDER);
+  const { directory, calls, logger } = options;
   try {
-    return new ExecutableCache(await CacheFolder.open(path, options.calls), options);
+    const folder = await CacheFolder.open(join(directory, FOLDER), calls);
+    const { unfinished, fatal } = await folder.sweep();
+    if (unfinished > 0) {
+      logger.info("removed unfinished files of the executable cache", { files: unfinished });
+    }
+    for (const entry of fatal) {
+      logger.warn("a process ended while it loaded a cached program, which is compiled again", {
+        entry,
+      });
+    }
+    return new ExecutableCache(folder, options);
   } catch (error) {
-    options.logger.warn("compiled programs are not cached", {
-      cacheDir: options.directory,
+    logger.warn("compiled programs are not cached", {
+      cacheDir: directory,
       reason: messageOf(error),
     });
     return undefined;
@@ -110,7 +120,7 @@ export class ExecutableCache implements AsyncDisposable {
     };
     this.#maxBytes = options.maxBytes === 0 ? Infinity : options.maxBytes;
     this.#logger = options.logger;
-    this.#later(() => this.#tidy());
+    this.#later(() => this.#measure());
   }
 
   /**
@@ -163,6 +173,9 @@ export class ExecutableCache implements AsyncDisposable {
     if (payload === undefined) return undefined;
     let program: Program;
     try {
+      // Should the plugin not survive this entry, the next start does without it. A folder that may
+      // only be read is a cache too, though without that protection.
+      await using _loading = await this.#folder.markLoading(identity).catch(() => undefined);
       program = await this.#backend.deserialize(payload);
     } catch (error) {
       // The client is closing: that says nothing about the entry.
@@ -170,7 +183,7 @@ export class ExecutableCache implements AsyncDisposable {
       await this.#discard(identity, "refused", error);
       return undefined;
     }
-    // Recency is worth no failure: a folder that may only be read is a cache too.
+    // Recency is worth no failure.
     await this.#folder.touch(identity).catch(() => {});
     return program;
   }
@@ -249,16 +262,12 @@ export class ExecutableCache implements AsyncDisposable {
     this.#writtenSinceMeasured = 0;
   }
 
-  /** Once, at the start: removes what killed writers left, and what is more than allowed now. */
-  async #tidy(): Promise<void> {
+  /** Once, at the start: there may be more than is allowed now. */
+  async #measure(): Promise<void> {
     try {
-      const swept = await this.#folder.sweep();
-      if (swept > 0) {
-        this.#logger.info("removed unfinished files of the executable cache", { swept });
-      }
       await this.#shrinkTo(this.#maxBytes);
     } catch (error) {
-      this.#logger.warn("the executable cache cannot be tidied", { reason: messageOf(error) });
+      this.#logger.warn("the executable cache cannot be measured", { reason: messageOf(error) });
     }
   }
 

@@ -1,14 +1,20 @@
 /**
  * A process that uses an executable cache, for tests of several at once. Arguments: the cache directory,
- * then `churn SECONDS MAX_BYTES` (load programs at random, opening the cache anew now and then) or
- * `write` (compile large programs until killed). Prints one JSON object when it is done.
+ * then `churn SECONDS MAX_BYTES` (load programs at random, opening the cache anew now and then; prints one
+ * JSON object when it is done), `write` (compile large programs until killed) or `die` (load the program
+ * `program` and be killed while the plugin does).
  */
 
 import { Logger } from "../../src/log.ts";
 import { MockBackend, type MockDefinition, openExecutableCache } from "../../src/runtime/mod.ts";
 
 const spec = { datatype: "INT32", shape: [1] } as const;
-const [directory, mode, seconds, maxBytes] = Deno.args as [string, string, string?, string?];
+const [directory, mode, seconds, maxBytes] = Deno.args as [
+  string,
+  "churn" | "write" | "die",
+  string?,
+  string?,
+];
 
 /** The mock's programs are their names: long ones make large entries. They answer with their length. */
 function programs(lengths: readonly number[]): Record<string, MockDefinition> {
@@ -70,4 +76,12 @@ async function write(): Promise<void> {
   }
 }
 
-await (mode === "churn" ? churn() : write());
+async function die(): Promise<void> {
+  const { backend, cache } = await open({}, 0);
+  const gate = backend.gate("deserialize");
+  void gate.reached.then(() => Deno.kill(Deno.pid, "SIGKILL"));
+  await cache.load(new TextEncoder().encode("program"));
+}
+
+const modes = { churn, write, die };
+await modes[mode]();

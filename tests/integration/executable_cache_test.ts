@@ -61,8 +61,7 @@ Deno.test("processes that share a small cache never disturb each other", async (
   // All eight programs together are 3.5 MB: entries are evicted all the time.
   const maxBytes = 2_500_000;
   const users = [1, 2, 3].map(() => cacheUser(folder.path, "churn", "4", String(maxBytes)));
-  for (const user of users) {
-    const { code, stdout, stderr } = await user.output();
+  for (const { code, stdout, stderr } of await Promise.all(users.map((user) => user.output()))) {
     const log = new TextDecoder().decode(stderr);
     assert.equal(code, 0, log);
     assert.equal(log, "");
@@ -92,10 +91,24 @@ Deno.test("a writer killed in the middle leaves nothing that the next start mind
     assert.ok(attempt < 20, "the writer could not be killed while it was writing");
   }
   const { logged, reading } = await useCache(directory);
-  assert.match(logged.join(), /removed unfinished files .*swept=1/);
+  assert.match(logged.join(), /removed unfinished files .*files=1/);
   assert.deepEqual(reading!.errors, { damaged: 0, unreadable: 0, refused: 0, unwritten: 0 });
   assert.ok(!filesIn(directory).some((name) => name.endsWith(TEMPORARY)));
   assert.equal((await useCache(directory)).isCached, true);
+});
+
+Deno.test("an entry that a process does not survive is compiled again at the next start", async () => {
+  await using folder = await temporaryDirectory();
+  await useCache(folder.path);
+  const user = await cacheUser(folder.path, "die").output();
+  assert.equal(user.signal, "SIGKILL");
+  assert.equal(filesIn(folder.path).length, 2);
+  const { logged, isCached } = await useCache(folder.path);
+  assert.equal(isCached, false);
+  assert.equal(logged.length, 1);
+  assert.match(logged[0]!, /WARN .*a process ended while it loaded a cached program/);
+  assert.equal((await useCache(folder.path)).isCached, true);
+  assert.equal(filesIn(folder.path).length, 1);
 });
 
 /** Mounts a small file system; `undefined` where this process may not. */

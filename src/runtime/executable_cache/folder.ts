@@ -1,7 +1,9 @@
 /**
  * The folder cached executables lie in, shared by any number of processes. A file appears under its name
  * whole or not at all: it is written under a temporary name, which its writer keeps locked, and renamed.
- * A temporary file that nobody has locked is what a killed writer left behind.
+ * A temporary file that nobody has locked is what a killed writer left behind. In the same way a locked
+ * marker lies beside an entry while the plugin loads it: one that nobody has locked means that the
+ * process did not survive that.
  */
 
 import { join } from "node:path";
@@ -17,6 +19,7 @@ import {
 
 const ENTRY = /^[0-9a-f]{64}\.executable$/;
 const TEMPORARY = /^[0-9a-f]{64}\.[0-9a-f-]{36}\.temporary$/;
+const LOADING = /^([0-9a-f]{64})\.[0-9a-f-]{36}\.loading$/;
 /** Files looked at at the same time. */
 const SCAN_WIDTH = 32;
 /** A sweeping neighbour takes a new file away only in the moment before it is locked. */
@@ -29,6 +32,14 @@ export interface FolderFile {
   /** When it was last used. */
   readonly usedMs: number;
   readonly isTemporary: boolean;
+}
+
+/** What `sweep` found. */
+export interface Leftovers {
+  /** Files of writers that were killed. */
+  readonly unfinished: number;
+  /** Names of entries during whose loading a process ended. */
+  readonly fatal: readonly string[];
 }
 
 /** The calls a test can make fail. */
@@ -91,7 +102,7 @@ export class CacheFolder {
   /** Writes an entry, replacing the one that is there; gives the size of its file. */
   async write(identity: EntryIdentity, payload: Uint8Array): Promise<number> {
     const header = await encodeHeader(identity, payload);
-    const { file, path } = await this.#createTemporary(identity);
+    const { file, path } = await this.#createLocked(identity, "temporary");
     try {
       await this.#writeAll(file, header);
       await this.#writeAll(file, payload);
@@ -134,22 +145,56 @@ export class CacheFolder {
     return found;
   }
 
-  /** Removes the temporary files of writers that are no more; says how many. */
-  async sweep(): Promise<number> {
-    let swept = 0;
-    for (const { path, isTemporary } of await this.files()) {
-      if (!isTemporary) continue;
-      const file = await Deno.open(path, { read: true }).catch(undefinedIfMissing);
+  /** Marks an entry as being loaded, until disposed. */
+  async markLoading(identity: EntryIdentity): Promise<AsyncDisposable> {
+    const { file, path } = await this.#createLocked(identity, "loading");
+    const remove = async () => {
+      // One that cannot be removed costs an entry at the next start, no more.
+      await Deno.remove(path).catch(() => {});
+      file.close();
+    };
+    try {
+      // Only now, locked, does it say anything.
+      await this.#writeAll(file, Uint8Array.of(1));
+    } catch (error) {
+      await remove();
+      throw error;
+    }
+    return { [Symbol.asyncDispose]: remove };
+  }
+
+  /**
+   * Removes what processes that are no more left behind, and entries during whose loading one ended.
+   * What cannot be removed stays for the next time.
+   */
+  async sweep(): Promise<Leftovers> {
+    let unfinished = 0;
+    const fatal = new Set<string>();
+    for await (const { name, isFile } of Deno.readDir(this.#path)) {
+      const loading = LOADING.exec(name);
+      if (!isFile || (loading === null && !TEMPORARY.test(name))) continue;
+      const path = join(this.#path, name);
+      const file = await Deno.open(path, { read: true }).catch(() => undefined);
       if (file === undefined) continue;
       try {
         if (!await file.tryLock(true)) continue;
-        await Deno.remove(path).catch(undefinedIfMissing);
-        swept++;
+        const { nlink, size } = await file.stat();
+        // Its owner was done between our looking and our locking.
+        if (nlink === 0) continue;
+        const wasLoading = loading !== null && size > 0;
+        if (wasLoading) {
+          await Deno.remove(join(this.#path, `${loading[1]}.executable`)).catch(undefinedIfMissing);
+        }
+        await Deno.remove(path);
+        if (wasLoading) fatal.add(loading[1]!);
+        else unfinished++;
+      } catch {
+        // A neighbour was faster, or the folder may only be read.
       } finally {
         file.close();
       }
     }
-    return swept;
+    return { unfinished, fatal: [...fatal] };
   }
 
   async #prepare(): Promise<void> {
@@ -173,12 +218,13 @@ export class CacheFolder {
     }
   }
 
-  /** A new file, locked. */
-  async #createTemporary(
+  /** A new file with a name of its own, locked for as long as it is open. */
+  async #createLocked(
     identity: EntryIdentity,
+    purpose: "temporary" | "loading",
   ): Promise<{ file: Deno.FsFile; path: string }> {
     for (let attempt = 1;; attempt++) {
-      const path = join(this.#path, `${nameOf(identity)}.${crypto.randomUUID()}.temporary`);
+      const path = join(this.#path, `${nameOf(identity)}.${crypto.randomUUID()}.${purpose}`);
       const create = () => Deno.open(path, { write: true, createNew: true, mode: 0o600 });
       const file = await create().catch(async (error) => {
         if (!(error instanceof Deno.errors.NotFound)) throw error;
@@ -186,8 +232,13 @@ export class CacheFolder {
         await this.#prepare();
         return await create();
       });
-      if (await file.tryLock(true) && (await file.stat()).nlink !== 0) return { file, path };
-      file.close();
+      let isOurs = false;
+      try {
+        isOurs = await file.tryLock(true) && (await file.stat()).nlink !== 0;
+      } finally {
+        if (!isOurs) file.close();
+      }
+      if (isOurs) return { file, path };
       if (attempt === CREATE_ATTEMPTS) throw new Error("temporary files are taken away");
     }
   }
