@@ -21,7 +21,7 @@ const MEMORY_REQUESTS = 10_000;
 const MEMORY_SERIES = [
   "process_resident_memory_bytes",
   "process_open_fds",
-  "deno_heap_used_bytes",
+  "v8_heap_used_bytes",
   'worker_native_handles{kind="buffer"}',
   'worker_native_handles{kind="event"}',
 ];
