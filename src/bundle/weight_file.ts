@@ -16,6 +16,8 @@ import type { ByteSource } from "./safetensors.ts";
 /** A mapped file. Views of it are valid until it is disposed, and empty afterwards. */
 export class WeightFile implements ByteSource, Disposable {
   readonly byteLength: number;
+  /** Differs from that of any other file, and of this one with other contents. */
+  readonly identity: string;
   readonly #file: Deno.FsFile;
   readonly #mapping: Mapping;
   readonly #modifiedMs: number | undefined;
@@ -25,6 +27,8 @@ export class WeightFile implements ByteSource, Disposable {
     this.#mapping = mapping;
     this.byteLength = mapping.byteLength;
     this.#modifiedMs = info.mtime?.getTime();
+    const times = `${this.#modifiedMs}:${info.ctime?.getTime()}`;
+    this.identity = `${info.dev}:${info.ino}:${info.size}:${times}`;
   }
 
   /** Maps a file. @throws {Error} of Deno or of the mapping when it cannot be opened */

@@ -29,6 +29,8 @@ export class Weights implements Disposable {
   readonly byteLength: number;
   /** Whether every weight is in program layout in the file already, so that `read` copies nothing. */
   readonly isProgramLayout: boolean;
+  /** Equal identities mean equal specs and equal bytes. */
+  readonly identity: string;
   readonly warnings: readonly string[];
   readonly #bundle: string;
   readonly #file: WeightFile;
@@ -40,6 +42,7 @@ export class Weights implements Disposable {
     this.#bundle = bundle;
     this.#file = file;
     this.#isReversed = axisOrder === "column_major";
+    this.identity = `${file.identity} ${axisOrder}`;
     const index = readSafetensors(file);
     const { order, warnings } = readArgumentOrder(index);
     this.#stored = order;

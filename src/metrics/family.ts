@@ -91,6 +91,21 @@ abstract class ChildFamily<Child> implements Family {
     return entry.child;
   }
 
+  /**
+   * Gives children another first label value, all at once; `undefined` drops a child. A child held
+   * elsewhere goes on counting, seen or not.
+   */
+  relabel(change: (first: string) => string | undefined): void {
+    const entries = [...this.#children.values()];
+    this.#children.clear();
+    for (const { values: [first, ...rest], child } of entries) {
+      const changed = change(first!);
+      if (changed === undefined) continue;
+      const values = [changed, ...rest];
+      this.#children.set(values.join("\u0000"), { values, child });
+    }
+  }
+
   *samples(constant: Labels): Iterable<Sample> {
     for (const { values, child } of this.#children.values()) {
       yield* this.samplesOf(child, labelsOf(constant, this.#labels, values));

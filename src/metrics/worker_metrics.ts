@@ -82,6 +82,8 @@ export interface ExecutableCacheReading {
 export interface WorkerReadings {
   /** Regular models that are loaded. A model that is not named loses its per-model series. */
   models(): Iterable<ModelReading>;
+  /** Models of which an older version serves because the newest bundle could not be loaded. */
+  failedUpdates(): Iterable<string>;
   inflightRequests(): number;
   requestsShed(): number;
   /** `undefined` when there is no device yet, or it keeps no account (CPU). */
@@ -259,6 +261,30 @@ export class WorkerMetrics {
     this.#hookWorkersLost.child(model).add();
   }
 
+  /** Models have other names, all at once: their series go with them. */
+  modelsRenamed(names: ReadonlyMap<string, string>): void {
+    const targets = new Set(names.values());
+    this.#relabel((name) => names.get(name) ?? (targets.has(name) ? undefined : name));
+  }
+
+  /** A model is gone, and so are its series. */
+  modelRemoved(model: string): void {
+    this.#relabel((name) => name === model ? undefined : name);
+  }
+
+  #relabel(change: (model: string) => string | undefined): void {
+    const families = [this.#requests, this.#latency, this.#stages];
+    for (const family of [...families, this.#loadFailures, this.#hookWorkersLost]) {
+      family.relabel(change);
+    }
+    const cells = [...this.#cells];
+    this.#cells.clear();
+    for (const [name, cell] of cells) {
+      const changed = change(name);
+      if (changed !== undefined) this.#cells.set(changed, cell);
+    }
+  }
+
   /** Series that exist for as long as the model is loaded. */
   #addModelFamilies(readings: WorkerReadings): void {
     const add = (
@@ -296,6 +322,17 @@ export class WorkerMetrics {
       (_, cells) => cells.rowsServed,
     );
     add("gauge", "worker_queue_depth", "Requests waiting.", (model) => model.queueDepth);
+    this.#registry.add(
+      new ComputedFamily("gauge", {
+        name: "worker_model_update_failed",
+        help: "1 while an older version serves because the newest bundle could not be loaded.",
+        labels: ["model"],
+      }, () => {
+        const failed = new Set(readings.failedUpdates());
+        const names = new Set([...readings.models()].map(({ name }) => name)).union(failed);
+        return Array.from(names, (name) => [[name], Number(failed.has(name))]);
+      }),
+    );
     this.#registry.add(
       new ComputedFamily(
         "gauge",

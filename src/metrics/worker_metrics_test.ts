@@ -20,6 +20,7 @@ const DIGITS: ModelReading = {
 function metricsOf(changes: {
   gpu?: string;
   models?: ModelReading[];
+  failedUpdates?: string[];
   memory?: DeviceMemoryReading;
   cache?: ExecutableCacheReading;
 } = {}): WorkerMetrics {
@@ -33,6 +34,7 @@ function metricsOf(changes: {
     methods: ["/inference.GRPCInferenceService/ModelInfer"],
     readings: {
       models: () => changes.models ?? [],
+      failedUpdates: () => changes.failedUpdates ?? [],
       inflightRequests: () => 7,
       requestsShed: () => 11,
       deviceMemory: () => changes.memory,
@@ -133,6 +135,7 @@ Deno.test("WorkerMetrics shows per-model series for the models that are loaded",
     'worker_requests_served_total{worker="w0",model="digits"} 2',
     'worker_rows_served_total{worker="w0",model="digits"} 6',
     'worker_queue_depth{worker="w0",model="digits"} 3',
+    'worker_model_update_failed{worker="w0",model="digits"} 0',
     'worker_queue_wait_seconds{worker="w0",model="digits",quantile="0.5"} 0.001',
     'worker_queue_wait_seconds{worker="w0",model="digits",quantile="0.99"} 0.002',
     'worker_model_resident{worker="w0",model="digits"} 1',
@@ -289,4 +292,28 @@ Deno.test("WorkerMetrics shows the executable cache where there is one", async (
     'worker_executable_cache_errors_total{worker="w0",problem="damaged"} 1',
     'worker_executable_cache_errors_total{worker="w0",problem="unwritten"} 4',
   ]);
+});
+
+Deno.test("series of renamed models go with them, also when two change places", async () => {
+  const metrics = metricsOf();
+  for (const [model, count] of [["a", 1], ["b", 2], ["c", 3], ["d", 4]] as const) {
+    for (let i = 0; i < count; i++) metrics.requestEnded(model, "OK", 0.001);
+  }
+  metrics.modelsRenamed(new Map([["a", "b"], ["b", "a"], ["c", "d"]]));
+  metrics.requestEnded("b", "OK", 0.001);
+  const read = async () =>
+    [...(await metrics.text()).matchAll(/^worker_requests_total{.*model="(\w)".*} (\d+)$/gm)]
+      .map(([, model, value]) => `${model}=${value}`).toSorted();
+  assert.deepEqual(await read(), ["a=2", "b=2", "d=3"]);
+  metrics.modelRemoved("b");
+  assert.deepEqual(await read(), ["a=2", "d=3"]);
+  metrics.requestEnded("b", "OK", 0.001);
+  assert.deepEqual(await read(), ["a=2", "b=1", "d=3"]);
+});
+
+Deno.test("worker_model_update_failed is 1 for whatever serves an older version", async () => {
+  const text = await metricsOf({ models: [DIGITS], failedUpdates: ["meta"] }).text();
+  const values = [...text.matchAll(/^worker_model_update_failed{.*model="([^"]+)".*} (\d)$/gm)]
+    .map(([, model, value]) => [model, value]);
+  assert.deepEqual(values, [[DIGITS.name, "0"], ["meta", "1"]]);
 });

@@ -8,8 +8,6 @@ import type { Logger } from "../log.ts";
 
 /** What happens instead, by configuration path. */
 const INEFFECTIVE: Readonly<Record<string, string>> = {
-  "model_control_mode": "models are loaded once, at start",
-  "model_poll_seconds": "models are loaded once, at start",
   "runtime.autotune_cache": "the compiler's own default holds",
   "runtime.autotune_cache_dir": "the compiler's own default holds",
   "runtime.numerics": "programs run with the precision they were exported with",

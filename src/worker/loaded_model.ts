@@ -1,7 +1,7 @@
 /**
- * One model ready to serve: compiled programs, weights on the device, hooks. It owns all of them;
- * disposing it is safe while a dispatch runs, because the runtime frees a handle only when no call uses
- * it any more.
+ * One version of a model, ready to serve: compiled programs and weights on the device, which it may share
+ * with other versions, and hooks of its own. Disposing it is safe while a dispatch runs, because the
+ * runtime frees a handle only when no call uses it any more.
  */
 
 import {
@@ -33,6 +33,8 @@ import type { ScheduledModel } from "../scheduler/mod.ts";
 import { byteLengthOf, type NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
 import { checkOutputs, type HookOptions } from "./model_hooks.ts";
+import type { Share, SharedPool } from "./shared_pool.ts";
+import { Usage } from "./usage.ts";
 
 export interface LoadOptions extends HookOptions {
   readonly backend: Backend;
@@ -44,6 +46,10 @@ export interface LoadOptions extends HookOptions {
   /** Share weight and cap on coalesced rows, from the configuration. */
   readonly weight: number;
   readonly maxRows: number | undefined;
+  /** Programs in use, by `programKey`. */
+  readonly programs: SharedPool<BuiltProgram>;
+  /** Weights on the device, in argument order, by the file they are from. */
+  readonly weights: SharedPool<readonly DeviceBuffer[]>;
 }
 
 /** A request ready for the scheduler. */
@@ -57,12 +63,14 @@ export interface PreparedInputs {
 interface CompiledVariant {
   /** By compiled size, ascending; `[0]` where the inputs have no batch axis. */
   readonly sizes: number[];
-  readonly programs: Map<number, Program>;
+  readonly programs: Map<number, Share<BuiltProgram>>;
 }
 
 /** How a model's programs came to be. */
 export interface ProgramTotals {
   readonly count: number;
+  /** How many were in use already, by the version before or by another model. */
+  readonly reused: number;
   /** How many came from the executable cache. */
   readonly cached: number;
   /** Time spent compiling or loading them, one after the other. */
@@ -71,7 +79,9 @@ export interface ProgramTotals {
 
 export class LoadedModel implements ScheduledModel, Disposable {
   readonly kind = "model";
-  readonly name: string;
+  /** Follows its folder's name. */
+  name: string;
+  readonly usage = new Usage();
   readonly bundle: ModelBundle;
   readonly weight: number;
   readonly maxRows: number | undefined;
@@ -85,7 +95,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
   readonly programTotals: ProgramTotals;
   readonly #backend: Backend;
   readonly #variants: ReadonlyMap<string, CompiledVariant>;
-  readonly #weights: readonly DeviceBuffer[];
+  readonly #weights: Share<readonly DeviceBuffer[]>;
   readonly #hooks: HookPool | undefined;
   readonly #programContract: ClientContract;
   #isDisposed = false;
@@ -94,7 +104,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     bundle: ModelBundle,
     options: LoadOptions,
     variants: ReadonlyMap<string, CompiledVariant>,
-    weights: readonly DeviceBuffer[],
+    weights: Share<readonly DeviceBuffer[]>,
     hooks: HookPool | undefined,
     programTotals: ProgramTotals,
   ) {
@@ -120,7 +130,8 @@ export class LoadedModel implements ScheduledModel, Disposable {
 
   /**
    * Compiles every program of a bundle, checks each against manifest and weights, uploads the weights and
-   * evaluates the hook file. Takes ownership of the bundle, also when it fails.
+   * evaluates the hook file; programs and weights that are in use already are shared. Takes ownership of
+   * the bundle, also when it fails.
    * @throws {BundleError}
    */
   static async load(bundle: ModelBundle, options: LoadOptions): Promise<LoadedModel> {
@@ -136,23 +147,25 @@ export class LoadedModel implements ScheduledModel, Disposable {
       const compiled = await Promise.allSettled(
         files.map(async (file) => await compileChecked(bundle, file, options, own)),
       );
-      const totals = { count: files.length, cached: 0, seconds: 0 };
+      const totals = { count: files.length, reused: 0, cached: 0, seconds: 0 };
       for (const [index, result] of compiled.entries()) {
         if (result.status === "rejected") throw result.reason;
-        if (result.value.isCached) totals.cached++;
-        totals.seconds += result.value.seconds;
+        const { program } = result.value;
+        if (program.isReused) totals.reused++;
+        else {
+          if (program.value.isCached) totals.cached++;
+          totals.seconds += program.value.seconds;
+        }
         const key = files[index]!.variant.key.join();
         let variant = variants.get(key);
         if (!variant) variants.set(key, variant = { sizes: [], programs: new Map() });
         variant.sizes.push(result.value.batchSize);
-        variant.programs.set(result.value.batchSize, result.value.program);
+        variant.programs.set(result.value.batchSize, program);
       }
       for (const { sizes } of variants.values()) sizes.sort((a, b) => a - b);
-      const weights: DeviceBuffer[] = [];
-      for (const [index, spec] of bundle.weights.specs.entries()) {
-        const data = await bundle.weights.read(index);
-        weights.push(own(await options.backend.upload(spec, data)));
-      }
+      const weights = own(
+        await options.weights.acquire(bundle.weights.identity, () => upload(bundle, options)),
+      );
       const hooks = bundle.hook && own(await openHooks(bundle, options));
       return new LoadedModel(bundle, options, variants, weights, hooks, totals);
     } catch (error) {
@@ -221,10 +234,11 @@ export class LoadedModel implements ScheduledModel, Disposable {
       inputs: readonly NamedTensor[];
     },
   ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds }> {
-    const program = this.#variants.get(variantKey)?.programs.get(size);
-    if (!program) throw new InternalError(`Model ${this.#quoted} has no program of size ${size}`);
+    const share = this.#variants.get(variantKey)?.programs.get(size);
+    if (!share) throw new InternalError(`Model ${this.#quoted} has no program of size ${size}`);
+    const { program } = share.value;
     try {
-      const { outputs, stages } = await this.#backend.run(program, inputs, this.#weights);
+      const { outputs, stages } = await this.#backend.run(program, inputs, this.#weights.value);
       const { results } = program.signature;
       return {
         outputs: this.bundle.manifest.executableOutputs.map(({ name }, index) => ({
@@ -251,7 +265,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
    * @throws {ServerError}
    */
   async warmUp(variantKey: string, size: number): Promise<number> {
-    const program = this.#variants.get(variantKey)!.programs.get(size)!;
+    const { program } = this.#variants.get(variantKey)!.programs.get(size)!.value;
     const inputs = this.bundle.manifest.executableInputs.map(({ name }, index) => {
       const spec = program.signature.parameters[index]!;
       return { name, ...spec, data: new Uint8Array(byteLengthOf(spec)) };
@@ -261,10 +275,10 @@ export class LoadedModel implements ScheduledModel, Disposable {
     return (performance.now() - startMs) / 1000;
   }
 
-  /** Every compiled program, by variant and size. */
-  *programs(): Generator<{ variantKey: string; size: number }> {
-    for (const [variantKey, { sizes }] of this.#variants) {
-      for (const size of sizes) yield { variantKey, size };
+  /** Programs that nobody else had made, by variant and size. */
+  *newPrograms(): Generator<{ variantKey: string; size: number }> {
+    for (const [variantKey, { programs }] of this.#variants) {
+      for (const [size, { isReused }] of programs) if (!isReused) yield { variantKey, size };
     }
   }
 
@@ -275,7 +289,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     for (const { programs } of this.#variants.values()) {
       for (const program of programs.values()) program[Symbol.dispose]();
     }
-    for (const weight of this.#weights) weight[Symbol.dispose]();
+    this.#weights[Symbol.dispose]();
     this.bundle[Symbol.dispose]();
   }
 
@@ -329,12 +343,15 @@ async function compileChecked(
   file: ProgramFile,
   options: LoadOptions,
   own: <T extends Disposable>(value: T) => T,
-): Promise<BuiltProgram & { batchSize: number }> {
+): Promise<{ program: Share<BuiltProgram>; batchSize: number }> {
   const code = await readProgram(bundle.name, file);
+  const key = await programKey(code, options.compileSettings);
   try {
-    const built = await options.compile(() => build(code, options));
-    const { signature } = own(built.program);
-    return { ...built, batchSize: checkSignature(bundle, file, signature).batchSize };
+    const program = own(
+      await options.programs.acquire(key, () => options.compile(() => build(code, options))),
+    );
+    const { signature } = program.value.program;
+    return { program, batchSize: checkSignature(bundle, file, signature).batchSize };
   } catch (error) {
     if (error instanceof BundleError) throw error;
     const variant = formatVariant(file.variant);
@@ -348,11 +365,19 @@ async function compileChecked(
   }
 }
 
-interface BuiltProgram {
+/** A program and how it came to be. */
+export interface BuiltProgram {
   readonly program: Program;
+  /** Whether it came from the executable cache. */
   readonly isCached: boolean;
   /** Time it took. */
   readonly seconds: number;
+}
+
+/** Two programs with one key are interchangeable in this process: everything else is the backend's. */
+async function programKey(code: Uint8Array, settings: CompileSettings): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", code as BufferSource);
+  return `${new Uint8Array(digest).toHex()} ${JSON.stringify(settings)}`;
 }
 
 async function build(code: Uint8Array, options: LoadOptions): Promise<BuiltProgram> {
@@ -361,6 +386,22 @@ async function build(code: Uint8Array, options: LoadOptions): Promise<BuiltProgr
   const { program, isCached } = await executableCache?.load(code, compileSettings) ??
     { program: await backend.compile(code, compileSettings), isCached: false };
   return { program, isCached, seconds: (performance.now() - startMs) / 1000 };
+}
+
+async function upload(
+  { weights }: ModelBundle,
+  { backend }: LoadOptions,
+): Promise<readonly DeviceBuffer[]> {
+  const buffers: DeviceBuffer[] = [];
+  try {
+    for (const [index, spec] of weights.specs.entries()) {
+      buffers.push(await backend.upload(spec, await weights.read(index)));
+    }
+    return buffers;
+  } catch (error) {
+    for (const buffer of buffers) buffer[Symbol.dispose]();
+    throw error;
+  }
 }
 
 async function openHooks(bundle: ModelBundle, options: LoadOptions): Promise<HookPool> {

@@ -9,16 +9,25 @@ import { ClientContract } from "../protocol/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, HookPool, type MetaServices } from "./hooks/mod.ts";
 import { checkOutputs, type HookOptions } from "./model_hooks.ts";
+import { Usage } from "./usage.ts";
+
+/** Successful runs. `computeSeconds`: spent inside sub-calls. */
+export interface MetaCounters {
+  requests: number;
+  computeSeconds: number;
+}
 
 export class MetaModel implements Disposable {
   readonly kind = "meta";
-  readonly name: string;
+  /** Follows its folder's name. */
+  name: string;
+  readonly usage = new Usage();
   readonly bundle: MetaBundle;
   readonly contract: ClientContract;
   /** Models it may call. */
   readonly calls: ReadonlySet<string>;
-  /** Of successful runs. `computeSeconds`: spent inside sub-calls. */
-  readonly counters = { requests: 0, computeSeconds: 0 };
+  /** A newer version goes on counting in those of the older one. */
+  counters: MetaCounters = { requests: 0, computeSeconds: 0 };
   readonly #hooks: HookPool;
 
   private constructor(bundle: MetaBundle, hooks: HookPool) {

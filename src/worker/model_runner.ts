@@ -48,15 +48,21 @@ export class ModelRunner {
    * @param inputs client inputs as the model's contract checked them, with the `rows` it found
    * @throws {ServerError}
    */
-  run(
+  async run(
     model: ServedModel,
     inputs: readonly NamedTensor[],
     rows: number | undefined,
     limits: HookCallLimits,
   ): Promise<NamedTensor[]> {
-    return model.kind === "meta"
-      ? this.#runMeta(model, inputs, limits)
-      : this.#runModel(model, inputs, rows, limits, false);
+    // Before anything is waited for, so that the model found is still there.
+    model.usage.begin();
+    try {
+      return await (model.kind === "meta"
+        ? this.#runMeta(model, inputs, limits)
+        : this.#runModel(model, inputs, rows, limits, false));
+    } finally {
+      model.usage.end();
+    }
   }
 
   async #runModel(
@@ -95,12 +101,13 @@ export class ModelRunner {
   ): Promise<NamedTensor[]> {
     refuseLate(meta.name, limits);
     using _permit = meta.calls.size > 0 ? await this.#gate.enter(limits) : undefined;
+    using stages = this.#holdStages(meta);
     let computeMs = 0;
     const outputs = await meta.run(inputs, limits, {
       callModel: async (name, tensors) => {
         const startMs = performance.now();
         try {
-          return await this.#callModel(meta, name, tensors, limits);
+          return await this.#callModel(meta, stages.models, name, tensors, limits);
         } finally {
           computeMs += performance.now() - startMs;
         }
@@ -114,6 +121,7 @@ export class ModelRunner {
 
   async #callModel(
     meta: MetaModel,
+    stages: ReadonlyMap<string, ServedModel>,
     name: string,
     tensors: readonly NamedTensor[],
     limits: HookCallLimits,
@@ -123,7 +131,7 @@ export class ModelRunner {
       throw new InternalError(`Model ${caller} called ${callee}, which its meta.calls do not name`);
     }
     refuseLate(meta.name, limits);
-    const model = this.#options.registry.ready(name);
+    const model = stages.get(name) ?? this.#options.registry.ready(name);
     if (model.kind === "meta") {
       throw new InternalError(`Model ${caller} called ${callee}, which is itself a meta model`);
     }
@@ -135,7 +143,31 @@ export class ModelRunner {
       if (!(error instanceof InvalidArgumentError)) throw error;
       throw new InternalError(`Model ${caller} called ${callee} wrongly: ${error.message}`);
     }
-    return await this.#runModel(model, checked.inputs, checked.rows, limits, true);
+    model.usage.begin();
+    try {
+      return await this.#runModel(model, checked.inputs, checked.rows, limits, true);
+    } finally {
+      model.usage.end();
+    }
+  }
+
+  /**
+   * The models a meta may call, as they are now, kept until it is done: a run that calls a model twice
+   * finds the same version both times, and one that calls two finds those that were there together.
+   */
+  #holdStages(meta: MetaModel): { models: ReadonlyMap<string, ServedModel> } & Disposable {
+    const models = new Map<string, ServedModel>();
+    for (const name of meta.calls) {
+      const model = this.#options.registry.current(name);
+      if (model) models.set(name, model);
+    }
+    for (const model of models.values()) model.usage.begin();
+    return {
+      models,
+      [Symbol.dispose]: () => {
+        for (const model of models.values()) model.usage.end();
+      },
+    };
   }
 
   /**

@@ -37,13 +37,16 @@ import { Admission } from "./admission.ts";
 import { warnOfIneffectiveSettings } from "./ineffective_settings.ts";
 import { controlService } from "./control_service.ts";
 import { inferenceService } from "./inference_service.ts";
-import { announceBundles, loadBundles, type LoaderOptions } from "./loader.ts";
+import { ModelLoader } from "./loader.ts";
 import { ModelRegistry } from "./model_registry.ts";
 import { ModelRunner } from "./model_runner.ts";
+import { type LifecycleObserver, ModelLifecycle } from "./reload.ts";
+import { announceSnapshot, takeSnapshot } from "./reload_snapshot.ts";
 import { regularModels, type ServedModel } from "./served_model.ts";
 import { SharedMemory } from "./shared_memory.ts";
 import { nextStopSignal } from "./signals.ts";
 import { InferTotals } from "./statistics.ts";
+import { Watcher } from "./watcher.ts";
 
 export interface WorkerOptions {
   readonly config: ServerConfig;
@@ -70,18 +73,21 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const state = {
     backend: undefined as Backend | undefined,
     executableCache: undefined as ExecutableCache | undefined,
+    lifecycle: undefined as ModelLifecycle | undefined,
+    /** Everything that was there at the start is ready or has failed. */
+    isLoaded: false,
     isStopping: false,
   };
   const readiness = () => {
-    const { ready, loading, total } = registry.progress();
+    const { ready, total } = registry.progress();
     return {
-      isReady: !state.isStopping && ready > 0 && loading === 0,
+      isReady: state.isLoaded && !state.isStopping && ready > 0,
       progress: `${ready} of ${total} models ready${state.isStopping ? ", stopping" : ""}`,
     };
   };
   const scheduler = createScheduler(config, (record) => {
     totals.get(record.model)?.dispatched(record);
-    metrics.dispatched(record);
+    if (registry.has(record.model)) metrics.dispatched(record);
   });
   const health = new HealthStatus();
   const announceHealth = () => {
@@ -95,7 +101,9 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     metaConcurrency: config.meta.concurrency,
     scratchBytes: config.meta.scratchBytes,
     scratchSlots: config.meta.scratchSlots,
-    onHooks: (model, seconds) => metrics.hooksRan(model, seconds),
+    onHooks: (model, seconds) => {
+      if (registry.has(model)) metrics.hooksRan(model, seconds);
+    },
   });
   const inference = inferenceService({
     registry,
@@ -103,7 +111,11 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     regions,
     admission,
     totals,
-    observer: { ended: (model, status, seconds) => metrics.requestEnded(model, status, seconds) },
+    observer: {
+      // A model that is gone by now has no series any more.
+      ended: (model, status, seconds) =>
+        metrics.requestEnded(registry.has(model ?? "") ? model : undefined, status, seconds),
+    },
     platform: () => state.backend?.platform ?? config.runtime.backend,
     version: manifest.version,
     isReady: () => readiness().isReady,
@@ -144,6 +156,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
           isPinned: true,
           maxBatchSize: model.maxBatchSize,
         })),
+      failedUpdates: () => state.lifecycle?.failedUpdates() ?? [],
       inflightRequests: () => admission.inFlight,
       requestsShed: () => admission.shed,
       deviceMemory: () => state.backend?.memory(),
@@ -153,20 +166,27 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   });
 
   // Names are known before the ports open, so that no request finds a model missing that is on its way.
-  const loader: LoaderOptions = {
-    config,
-    registry,
-    scheduler,
-    logger,
-    onFailure: (model) => metrics.bundleFailed(model),
-    isStopping: () => state.isStopping,
-    onLoaded: (model) => totals.set(model.name, new InferTotals()),
-    onHookWorkerLost: (model, reason) => {
-      metrics.hookWorkerLost(model);
-      logger.warn("hook worker ended", { model, reason });
+  const observer: LifecycleObserver = {
+    loaded: (model) => {
+      if (!totals.has(model)) totals.set(model, new InferTotals());
+      announceHealth();
+    },
+    failed: (model) => metrics.bundleFailed(model),
+    renamed: (names) => {
+      const moved = [...names].map(([from, to]) => [to, totals.get(from)] as const);
+      for (const from of names.keys()) totals.delete(from);
+      for (const [to, total] of moved) if (total) totals.set(to, total);
+      metrics.modelsRenamed(names);
+    },
+    removed: (model) => {
+      totals.delete(model);
+      metrics.modelRemoved(model);
+      announceHealth();
     },
   };
-  const pending = await announceBundles(loader);
+  const look = () => takeSnapshot(config.modelDirs, config.modelsInclude);
+  const baseline = await look();
+  announceSnapshot(baseline, { config, registry, logger });
   const http = config.endpoints.metricsPort === 0 ? undefined : stack.use(serveHttp({
     hostname: config.endpoints.host,
     port: config.endpoints.metricsPort,
@@ -195,11 +215,37 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     }),
   );
   state.executableCache = executableCache;
-  const loading = loadBundles(pending, { backend, executableCache }, loader).then(() => {
+  const loader = new ModelLoader({
+    config,
+    backend,
+    executableCache,
+    scheduler,
+    logger,
+    isStopping: () => state.isStopping,
+    onHookWorkerLost: (model, reason) => {
+      metrics.hookWorkerLost(model);
+      logger.warn("hook worker ended", { model, reason });
+    },
+  });
+  const lifecycle = state.lifecycle = new ModelLifecycle({
+    registry,
+    scheduler,
+    loader,
+    logger,
+    observer,
+    pollSeconds: config.modelPollSeconds,
+    isStopping: () => state.isStopping,
+  });
+  void lifecycle.start(baseline).then(() => {
     const { ready, total } = registry.progress();
+    state.isLoaded = true;
     announceHealth();
     logger.info("ready", { ready, total });
   });
+  const watcher = stack.use(
+    new Watcher({ look, baseline, lifecycle, pollSeconds: config.modelPollSeconds, logger }),
+  );
+  if (config.modelControlMode === "dynamic") watcher.start();
 
   const signal = await stop.signal;
 
@@ -209,10 +255,11 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const remainingMs = () => Math.max(0, endMs - performance.now());
   logger.info("stopping", { signal, graceSeconds });
   state.isStopping = true;
+  watcher[Symbol.dispose]();
   health.close();
   await server.shutdown(remainingMs());
   await scheduler.shutdown(remainingMs());
-  if (!await settledWithin(loading, remainingMs())) {
+  if (!await settledWithin(lifecycle.idle(), remainingMs())) {
     // A compilation cannot be interrupted, and leaving in the usual way while one runs can crash.
     logger.warn("stopped while models were still loading");
     exitNow(0);
