@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("../", import.meta.url));
 
 /** Files that are loaded by path at run time, which `deno compile` cannot see in the imports. */
-const INCLUDED = ["src/worker/hooks/hook_worker.ts"];
+const INCLUDED = ["src/worker/hooks/sandbox.ts", "src/worker/hooks/hook_worker.ts"];
 
 async function compile(output: string): Promise<number> {
   Deno.mkdirSync(dirname(output), { recursive: true });

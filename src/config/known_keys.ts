@@ -3,7 +3,7 @@
 import { ConfigError } from "../errors.ts";
 import { suggestion } from "../nearest.ts";
 import { show } from "./rows.ts";
-import { fileSpelling, MODEL_ROWS, SERVER_KEYS } from "./server_config.ts";
+import { fileSpelling, MODEL_HOOKS_ROWS, MODEL_ROWS, SERVER_KEYS } from "./server_config.ts";
 import { isMapping, type Mapping } from "./yaml.ts";
 
 /** Keys that were taken away, with what to use instead. Using one stops the start. */
@@ -16,7 +16,11 @@ const PATHS = new Set(SERVER_KEYS.map((key) => key.path));
 const BLOCKS = new Set(
   SERVER_KEYS.filter((key) => key.path.includes(".")).map((key) => key.path.split(".")[0]!),
 );
-const MODEL_KEYS = new Set(Object.keys(MODEL_ROWS).map(fileSpelling));
+/** Blocks with a `models` block of their own, and the keys each model may have there. */
+const MODEL_KEYS = new Map<string, ReadonlySet<string>>([
+  ["scheduler", new Set(Object.keys(MODEL_ROWS).map(fileSpelling))],
+  ["hooks", new Set(Object.keys(MODEL_HOOKS_ROWS).map(fileSpelling))],
+]);
 
 /**
  * Checks the key names of a block of server settings (`global`, or a worker entry without its own
@@ -40,17 +44,24 @@ export function checkServerKeys(
 function checkBlock(name: string, value: unknown, file: string, at: string): void {
   const known = [...PATHS].filter((path) => path.startsWith(`${name}.`))
     .map((path) => path.slice(name.length + 1));
-  if (name === "scheduler") known.push("models");
+  const modelKeys = MODEL_KEYS.get(name);
+  if (modelKeys) known.push("models");
   for (const [key, inner] of Object.entries(asBlock(value, file, at))) {
     checkKey(key, `${name}.${key}`, known, file, `${at}.${key}`);
-    if (name === "scheduler" && key === "models") checkModels(inner, file, `${at}.models`);
+    if (modelKeys && key === "models") checkModels(name, modelKeys, inner, file, `${at}.models`);
   }
 }
 
-function checkModels(value: unknown, file: string, at: string): void {
+function checkModels(
+  name: string,
+  known: ReadonlySet<string>,
+  value: unknown,
+  file: string,
+  at: string,
+): void {
   for (const [model, block] of Object.entries(asBlock(value, file, at))) {
     for (const key of Object.keys(asBlock(block, file, `${at}.${model}`))) {
-      checkKey(key, `scheduler.models.*.${key}`, MODEL_KEYS, file, `${at}.${model}.${key}`);
+      checkKey(key, `${name}.models.*.${key}`, known, file, `${at}.${model}.${key}`);
     }
   }
 }

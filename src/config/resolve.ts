@@ -7,7 +7,9 @@ import { type Leaf, type Row, show } from "./rows.ts";
 import {
   fileSpelling,
   type Key,
+  MODEL_HOOKS_ROWS,
   MODEL_ROWS,
+  type ModelHooksConfig,
   type ModelSchedulerConfig,
   SERVER_KEYS,
   type ServerConfig,
@@ -69,7 +71,8 @@ export function resolveServerConfig(sources: ConfigSources): ResolvedConfig {
     origins.set(key.path, origin);
     assign(root, key.fields, value);
   }
-  assign(root, ["scheduler", "models"], resolveModels(sources.file));
+  assign(root, ["scheduler", "models"], resolveSchedulerModels(sources.file));
+  assign(root, ["hooks", "models"], resolveHooksModels(sources.file));
   // Every field has a row (`RowTree`) and each row gives its field's type, so the tree is complete.
   const config = root as unknown as ServerConfig;
   return { config, origins, warnings: [...warnings, ...adviceOn(config, origins)] };
@@ -117,26 +120,50 @@ function isOptionalVariable(name: string): boolean {
   return name.startsWith("REACTANT_");
 }
 
-function resolveModels(file: FileLayer | undefined): Map<string, ModelSchedulerConfig> {
-  const models = new Map<string, ModelSchedulerConfig>();
-  if (file === undefined) return models;
-  const at = file.placeOf("scheduler.models");
-  const blocks = asBlock(valueAt(file.values, ["scheduler", "models"]), file.file, at);
-  for (const [name, value] of Object.entries(blocks)) {
-    const block = asBlock(value, file.file, `${at}.${name}`);
-    const read = <T extends Leaf>(field: string, row: Row<T>): T => {
-      const key = fileSpelling(field);
-      const raw = block[key];
-      if (raw === undefined) return row.default;
-      const place = `${file.file}: ${file.placeOf(`scheduler.models.${name}.${key}`)}`;
-      return accept(row, row.fromFile(raw), place, raw);
-    };
+/** Reads one field of a model's block. */
+type ReadField = <T extends Leaf>(field: string, row: Row<T>) => T;
+
+function resolveSchedulerModels(file: FileLayer | undefined): Map<string, ModelSchedulerConfig> {
+  return resolveModels(file, "scheduler", (read) => {
     const isPinned = read("pinToGpu", MODEL_ROWS.pinToGpu);
-    models.set(name, {
+    return {
       weight: read("weight", MODEL_ROWS.weight),
       residency: read("residency", MODEL_ROWS.residency) ?? (isPinned ? "device" : undefined),
       maxBatchSize: read("maxBatchSize", MODEL_ROWS.maxBatchSize),
-    });
+    };
+  });
+}
+
+function resolveHooksModels(file: FileLayer | undefined): Map<string, ModelHooksConfig> {
+  return resolveModels(file, "hooks", (read) => ({
+    allowRead: read("allowRead", MODEL_HOOKS_ROWS.allowRead),
+    allowNet: read("allowNet", MODEL_HOOKS_ROWS.allowNet),
+    allowEnv: read("allowEnv", MODEL_HOOKS_ROWS.allowEnv),
+  }));
+}
+
+/** The blocks of `<name>.models`, by model. */
+function resolveModels<M>(
+  file: FileLayer | undefined,
+  name: string,
+  make: (read: ReadField) => M,
+): Map<string, M> {
+  const models = new Map<string, M>();
+  if (file === undefined) return models;
+  const at = file.placeOf(`${name}.models`);
+  const blocks = asBlock(valueAt(file.values, [name, "models"]), file.file, at);
+  for (const [model, value] of Object.entries(blocks)) {
+    const block = asBlock(value, file.file, `${at}.${model}`);
+    models.set(
+      model,
+      make((field, row) => {
+        const key = fileSpelling(field);
+        const raw = block[key];
+        if (raw === undefined) return row.default;
+        const place = `${file.file}: ${file.placeOf(`${name}.models.${model}.${key}`)}`;
+        return accept(row, row.fromFile(raw), place, raw);
+      }),
+    );
   }
   return models;
 }

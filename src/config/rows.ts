@@ -157,16 +157,19 @@ export function text(
 /** Strings. A variable separates them with `:` (empty items dropped); a flag is repeated. */
 export function list(
   fallback: readonly string[],
-  options: Names,
+  options: Names & { readonly expects?: string; readonly pattern?: (item: string) => boolean },
 ): Row<readonly string[]> {
+  const fits = (item: unknown) => typeof item === "string" && (options.pattern?.(item) ?? true);
   return {
     kind: "list",
     default: fallback,
     ...names(options),
-    expects: "a list of strings",
-    fromFile: (value) =>
-      Array.isArray(value) && value.every((item) => typeof item === "string") ? value : undefined,
-    fromText: (value) => value.split(":").filter((item) => item !== ""),
+    expects: options.expects ?? "a list of strings",
+    fromFile: (value) => Array.isArray(value) && value.every(fits) ? value : undefined,
+    fromText: (value) => {
+      const items = value.split(":").filter((item) => item !== "");
+      return items.every(fits) ? items : undefined;
+    },
   };
 }
 

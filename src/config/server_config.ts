@@ -41,6 +41,7 @@ export interface ServerConfig {
   readonly runtime: RuntimeConfig;
   readonly scheduler: SchedulerConfig;
   readonly meta: MetaConfig;
+  readonly hooks: HooksConfig;
   readonly endpoints: EndpointsConfig;
   readonly grpc: GrpcConfig;
   readonly log: LogConfig;
@@ -106,6 +107,28 @@ export interface MetaConfig {
   readonly scratchBytes: number;
   /** The parts it is given out in; 0: no bound. */
   readonly scratchSlots: number;
+}
+
+/** How the code that bundles bring is run. */
+export interface HooksConfig {
+  /** Of one hook thread: bound on its heap, and again on its array buffers. */
+  readonly memoryBytes: number;
+  /** Bound on one call of a request without an earlier deadline. */
+  readonly callTimeoutSeconds: number;
+  /** Bound on evaluating a hook file. */
+  readonly loadTimeoutSeconds: number;
+  /** What hooks may reach beyond their bundle, by model name; a model that is not here has nothing. */
+  readonly models: ReadonlyMap<string, ModelHooksConfig>;
+}
+
+/** One `hooks.models.<name>` block. */
+export interface ModelHooksConfig {
+  /** Files and folders, absolute. */
+  readonly allowRead: readonly string[];
+  /** Hosts, with or without a port. */
+  readonly allowNet: readonly string[];
+  /** Names of environment variables. */
+  readonly allowEnv: readonly string[];
 }
 
 /** Where the worker listens. */
@@ -260,6 +283,26 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
       help: "equal parts that memory is given out in; 0: no bound",
     }),
   },
+  hooks: {
+    memoryBytes: integer(2 ** 29, {
+      min: 2 ** 24,
+      max: 2 ** 36,
+      flag: "hook-memory-bytes",
+      help: "bound on the heap, and again on the array buffers, of one hook thread",
+    }),
+    callTimeoutSeconds: number(60, {
+      above: 0,
+      max: 86_400,
+      flag: "hook-call-timeout-seconds",
+      help: "bound on one hook call of a request without an earlier deadline",
+    }),
+    loadTimeoutSeconds: number(30, {
+      above: 0,
+      max: 86_400,
+      flag: "hook-load-timeout-seconds",
+      help: "bound on evaluating a hook file",
+    }),
+  },
   endpoints: {
     host: text("127.0.0.1", { help: "address both listeners bind" }),
     port: integer(8080, { min: 1, max: PORT_MAX, help: "gRPC port (8001 without a node file)" }),
@@ -309,6 +352,25 @@ export const MODEL_ROWS = {
   }),
   pinToGpu: boolean(false, { help: "true: residency device, unless residency is given" }),
   maxBatchSize: integer(undefined, { min: 1, help: "most rows in one dispatch; unset: no cap" }),
+};
+
+/** One row per key of a `hooks.models.<name>` block. These have no variables and no flags. */
+export const MODEL_HOOKS_ROWS: RowTree<ModelHooksConfig> = {
+  allowRead: list([], {
+    expects: "a list of absolute paths without ..",
+    pattern: (path) => path.startsWith("/") && !path.split("/").includes(".."),
+    help: "files and folders the hooks may read",
+  }),
+  allowNet: list([], {
+    expects: "a list of hosts, each with or without a port (db.example.com:5432)",
+    pattern: (host) => /^([\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\])(:\d{1,5})?$/.test(host),
+    help: "hosts the hooks may connect to",
+  }),
+  allowEnv: list([], {
+    expects: "a list of names of environment variables",
+    pattern: (name) => /^[A-Za-z_]\w*$/.test(name),
+    help: "environment variables the hooks may see",
+  }),
 };
 
 /** A row with the names derived from its place in the tree. */

@@ -32,7 +32,7 @@ import type {
 import type { ScheduledModel } from "../scheduler/mod.ts";
 import { byteLengthOf, type NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
-import { checkOutputs, type HookOptions } from "./model_hooks.ts";
+import { checkOutputs, type HookOptions, hookPoolOptions } from "./model_hooks.ts";
 import type { Share, SharedPool } from "./shared_pool.ts";
 import { Usage } from "./usage.ts";
 
@@ -407,11 +407,9 @@ async function upload(
 async function openHooks(bundle: ModelBundle, options: LoadOptions): Promise<HookPool> {
   const hook = bundle.hook!;
   return await HookPool.open({
-    ...options.hooks,
-    model: bundle.name,
+    ...hookPoolOptions(options, bundle.name),
     kind: "model",
     directory: hook.directory,
     source: await readHook(bundle.name, hook),
-    onWorkerLost: (reason) => options.onHookWorkerLost?.(bundle.name, reason),
   });
 }

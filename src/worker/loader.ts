@@ -15,10 +15,6 @@ import { MetaModel } from "./meta_model.ts";
 import type { ServedModel } from "./served_model.ts";
 import { SharedPool } from "./shared_pool.ts";
 
-/** Bound on one hook call of a request without a deadline. */
-const HOOK_CALL_TIMEOUT_MS = 60_000;
-/** Bound on evaluating a hook file. */
-const HOOK_LOAD_TIMEOUT_MS = 30_000;
 /** Bundles are bounded too, not only compilations: each holds its uploads. */
 const MAX_CONCURRENT_LOADS = 8;
 
@@ -84,11 +80,8 @@ export class ModelLoader {
   async #make(bundle: Bundle): Promise<MadeModel> {
     const { config, backend, executableCache, onHookWorkerLost } = this.#options;
     const hookOptions = {
-      hooks: {
-        size: hookWorkers(config),
-        callTimeoutMs: HOOK_CALL_TIMEOUT_MS,
-        loadTimeoutMs: HOOK_LOAD_TIMEOUT_MS,
-      },
+      hooks: { ...config.hooks, size: hookWorkers(config) },
+      logger: this.#options.logger,
       onHookWorkerLost,
     };
     if (bundle.kind === "meta") {

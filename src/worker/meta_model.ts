@@ -8,7 +8,7 @@ import { InternalError, messageOf } from "../errors.ts";
 import { ClientContract } from "../protocol/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, HookPool, type MetaServices } from "./hooks/mod.ts";
-import { checkOutputs, type HookOptions } from "./model_hooks.ts";
+import { checkOutputs, type HookOptions, hookPoolOptions } from "./model_hooks.ts";
 import { Usage } from "./usage.ts";
 
 /** Successful runs. `computeSeconds`: spent inside sub-calls. */
@@ -42,12 +42,10 @@ export class MetaModel implements Disposable {
   /** Evaluates the hook file. @throws {BundleError} */
   static async load(bundle: MetaBundle, options: HookOptions): Promise<MetaModel> {
     const hooks = await HookPool.open({
-      ...options.hooks,
-      model: bundle.name,
+      ...hookPoolOptions(options, bundle.name),
       kind: "meta",
       directory: bundle.hook.directory,
       source: await readHook(bundle.name, bundle.hook),
-      onWorkerLost: (reason) => options.onHookWorkerLost?.(bundle.name, reason),
     });
     return new MetaModel(bundle, hooks);
   }

@@ -1,20 +1,39 @@
 /** What regular and meta models share about their hooks. */
 
+import type { HooksConfig } from "../config/mod.ts";
+import type { Logger } from "../log.ts";
 import type { DeclaredTensor } from "../protocol/mod.ts";
 import { formatSpec, type NamedTensor } from "../tensor/mod.ts";
 
 /** How hooks of every model are run. */
 export interface HookOptions {
-  readonly hooks: {
-    /** Workers of one model at most. */
+  readonly hooks: HooksConfig & {
+    /** Threads of one model at most. */
     readonly size: number;
-    /** Bound on one call of a request without an earlier deadline. */
-    readonly callTimeoutMs: number;
-    /** Bound on evaluating the hook file. */
-    readonly loadTimeoutMs: number;
   };
-  /** Told when a hook worker had to be ended. */
+  readonly logger: Logger;
+  /** Told when a hook thread had to be ended. */
   readonly onHookWorkerLost?: (model: string, reason: string) => void;
+}
+
+/** The options of one model's pool, with what the operator grants it, which is logged. */
+export function hookPoolOptions({ hooks, logger, onHookWorkerLost }: HookOptions, model: string) {
+  const grants = hooks.models.get(model);
+  const given = Object.entries(grants ?? {}).filter(([, list]) => list.length > 0);
+  if (given.length > 0) {
+    logger.info("hooks may reach beyond their bundle", { model, ...Object.fromEntries(given) });
+  }
+  return {
+    model,
+    size: hooks.size,
+    memoryBytes: hooks.memoryBytes,
+    callTimeoutMs: hooks.callTimeoutSeconds * 1000,
+    loadTimeoutMs: hooks.loadTimeoutSeconds * 1000,
+    ...(grants ? { grants } : {}),
+    onWorkerLost: (reason: string) => onHookWorkerLost?.(model, reason),
+    onOutput: (level: "debug" | "info" | "warn" | "error", text: string) =>
+      logger[level]("hook output", { model, text }),
+  };
 }
 
 /** @throws {TypeError} naming the output that is missing, undeclared or of another type or shape */

@@ -1,9 +1,10 @@
 /**
- * The hooks of one model, in sandboxed Web Workers. A worker handles one call at a time, so a call that
+ * The hooks of one model, in sandboxed threads. A worker handles one call at a time, so a call that
  * hangs is ended by ending its worker, and nothing else is lost. The pool owns its workers; `dispose`
  * ends them all.
  */
 
+import { fileURLToPath } from "node:url";
 import {
   BundleError,
   CancelledError,
@@ -14,7 +15,23 @@ import {
 import type { NamedTensor } from "../../tensor/mod.ts";
 import { checkTensors, refuseEscapingLinks } from "./checks.ts";
 import { type MetaServices, MetaSession } from "./meta_session.ts";
-import type { FromHookWorker, HookKind, HookName, ToHookWorker } from "./messages.ts";
+import { MemoryWatch } from "./memory_watch.ts";
+import type {
+  FromHookWorker,
+  FromSandbox,
+  HookGrants,
+  HookKind,
+  HookLoad,
+  HookName,
+  ToHookWorker,
+  ToSandbox,
+} from "./messages.ts";
+import type { OutputLevel } from "./realm.ts";
+
+type CallMessage = Extract<FromHookWorker, { readonly id: number }>;
+
+/** Why a worker had to be ended. */
+export type WorkerLoss = "timeout" | "memory" | "crash";
 
 export interface HookPoolOptions {
   readonly model: string;
@@ -29,8 +46,14 @@ export interface HookPoolOptions {
   readonly callTimeoutMs: number;
   /** Bound on evaluating the hook file. */
   readonly loadTimeoutMs: number;
+  /** Bound on a worker's heap, and again on its array buffers. */
+  readonly memoryBytes: number;
+  /** What its hooks may reach beyond their own folder; nothing by default. */
+  readonly grants?: HookGrants;
   /** Told when a worker had to be ended. */
-  readonly onWorkerLost?: (reason: string) => void;
+  readonly onWorkerLost?: (reason: WorkerLoss) => void;
+  /** Given what hooks write to the console, in bounded lines at a bounded rate. */
+  readonly onOutput?: (level: OutputLevel, text: string) => void;
 }
 
 export interface HookCallLimits {
@@ -49,7 +72,14 @@ interface PendingCall {
 }
 
 interface PoolWorker {
+  /** The sandbox; ending it ends the thread inside. */
   readonly worker: Worker;
+  /** The way to that thread. */
+  readonly port: MessagePort;
+  /** Ends the watch on its memory. */
+  unwatch?: () => void;
+  /** Fails its start, while it starts. */
+  abort?: (error: Error) => void;
   call: PendingCall | undefined;
   callId: number;
   session: MetaSession | undefined;
@@ -61,7 +91,7 @@ export class HookPool implements Disposable {
   readonly #idle: PoolWorker[] = [];
   readonly #busy = new Set<PoolWorker>();
   readonly #waiting: PendingCall[] = [];
-  #starting = 0;
+  readonly #starting = new Set<PoolWorker>();
   #hooks: ReadonlySet<string> = new Set();
   #isDisposed = false;
 
@@ -123,15 +153,19 @@ export class HookPool implements Disposable {
 
   [Symbol.dispose](): void {
     this.#isDisposed = true;
+    for (const worker of this.#starting) {
+      endWorker(worker);
+      worker.abort?.(this.#unloaded());
+    }
     for (const call of this.#waiting.splice(0)) {
       clearTimeout(call.timer);
       call.reject(this.#unloaded());
     }
-    for (const { worker, call, session } of [...this.#idle.splice(0), ...this.#busy]) {
-      clearTimeout(call?.timer);
-      call?.reject(this.#unloaded());
-      session?.[Symbol.dispose]();
-      worker.terminate();
+    for (const worker of [...this.#idle.splice(0), ...this.#busy]) {
+      clearTimeout(worker.call?.timer);
+      worker.call?.reject(this.#unloaded());
+      worker.session?.[Symbol.dispose]();
+      endWorker(worker);
     }
     this.#busy.clear();
   }
@@ -156,19 +190,16 @@ export class HookPool implements Disposable {
   /** Starts one more worker when calls wait and the limit allows. */
   #grow(): void {
     const { size } = this.#options;
-    if (this.#isDisposed || this.#waiting.length <= this.#starting) return;
-    if (this.#idle.length + this.#busy.size + this.#starting >= size) return;
-    this.#starting++;
+    if (this.#isDisposed || this.#waiting.length <= this.#starting.size) return;
+    if (this.#idle.length + this.#busy.size + this.#starting.size >= size) return;
     this.#start().then(
       (started) => {
-        this.#starting--;
-        if (this.#isDisposed) started.worker.terminate();
+        if (this.#isDisposed) endWorker(started);
         else this.#release(started);
       },
       (error) => {
-        this.#starting--;
         // With no other worker alive nobody would ever answer the calls that wait.
-        if (this.#idle.length + this.#busy.size + this.#starting > 0) return;
+        if (this.#idle.length + this.#busy.size + this.#starting.size > 0) return;
         for (const call of this.#waiting.splice(0)) {
           clearTimeout(call.timer);
           call.reject(new InternalError(String(error.message), { cause: error }));
@@ -215,21 +246,21 @@ export class HookPool implements Disposable {
     }));
     if (call.services) {
       free.session = new MetaSession(free.callId, call.services, (message, transfer) => {
-        free.worker.postMessage(message, transfer);
+        free.port.postMessage(message, transfer);
       });
     }
     const message: ToHookWorker = { type: "call", id: free.callId, hook, inputs };
-    free.worker.postMessage(message, inputs.map((tensor) => tensor.data.buffer));
+    free.port.postMessage(message, inputs.map((tensor) => tensor.data.buffer));
   }
 
   /** Ends a worker that hung or broke, answers its call and lets a new one take its place. */
-  #lose(lost: PoolWorker, error: Error, reason: string): void {
+  #lose(lost: PoolWorker, error: Error, reason: WorkerLoss): void {
     if (!this.#busy.delete(lost)) {
       const at = this.#idle.indexOf(lost);
       if (at < 0) return;
       this.#idle.splice(at, 1);
     }
-    lost.worker.terminate();
+    endWorker(lost);
     clearTimeout(lost.call?.timer);
     lost.call?.reject(error);
     lost.call = undefined;
@@ -239,10 +270,9 @@ export class HookPool implements Disposable {
     this.#grow();
   }
 
-  #receive(from: PoolWorker, message: FromHookWorker): void {
+  #receive(from: PoolWorker, message: CallMessage): void {
     const call = from.call;
-    if (!call || message.type === "loaded" || message.type === "failed") return;
-    if (message.id !== from.callId) return;
+    if (!call || message.id !== from.callId) return;
     if (message.type === "subcall" || message.type === "scratch") {
       from.session?.receive(message);
       return;
@@ -270,16 +300,18 @@ export class HookPool implements Disposable {
 
   /** Starts a worker and evaluates the hook file in it. */
   async #start(): Promise<PoolWorker> {
-    const { model, kind, directory, source, loadTimeoutMs } = this.#options;
-    const worker = new Worker(new URL("./hook_worker.ts", import.meta.url), {
+    const { model, kind, directory, source, loadTimeoutMs, memoryBytes } = this.#options;
+    const grants = this.#options.grants ?? NO_GRANTS;
+    const worker = new Worker(new URL("./sandbox.ts", import.meta.url), {
       type: "module",
       name: `hook:${model}`,
       deno: {
         permissions: {
-          read: [directory],
+          // The thread's own code must be readable for it to start; it gives this up at once.
+          read: [directory, CODE_FOLDER, ...grants.allowRead],
           write: false,
-          net: false,
-          env: false,
+          net: [...grants.allowNet],
+          env: [...grants.allowEnv],
           run: false,
           ffi: false,
           sys: false,
@@ -287,47 +319,81 @@ export class HookPool implements Disposable {
         },
       },
     });
-    const started: PoolWorker = { worker, call: undefined, callId: 0, session: undefined };
-    const { promise, resolve, reject } = Promise.withResolvers<readonly string[]>();
+    const { port1: port, port2 } = new MessageChannel();
+    const started: PoolWorker = { worker, port, call: undefined, callId: 0, session: undefined };
+    const { promise, resolve, reject } = Promise.withResolvers<
+      FromHookWorker & { type: "loaded" }
+    >();
+    started.abort = reject;
+    this.#starting.add(started);
     const timer = setTimeout(
       () => reject(new Error(`took longer than ${loadTimeoutMs / 1000} s to load`)),
       loadTimeoutMs,
     );
-    worker.onmessage = ({ data }: MessageEvent<FromHookWorker>) => {
-      if (data?.type === "loaded") resolve(data.hooks);
-      else if (data?.type === "failed") reject(new Error(data.message));
-      else if (data) this.#receive(started, data);
+    const end = (message: string, reason: WorkerLoss) => {
+      reject(new Error(message));
+      const text = `The hook worker of model ${JSON.stringify(model)} ended: ${message}`;
+      this.#lose(started, new InternalError(text), reason);
+    };
+    const exhausted = `it used more than its ${Math.round(memoryBytes / 2 ** 20)} MiB of memory`;
+    port.onmessage = ({ data }: MessageEvent<FromHookWorker>) => {
+      if (data.type === "loaded") resolve(data);
+      else if (data.type === "failed") reject(new Error(data.message));
+      else if (data.type === "exhausted") end(exhausted, "memory");
+      else if (data.type === "stray") end(`uncaught ${data.message}`, "crash");
+      else if (data.type === "output") this.#options.onOutput?.(data.level, data.text);
+      else this.#receive(started, data);
+    };
+    port.onmessageerror = () => end("it sent an unreadable message", "crash");
+    worker.onmessage = ({ data }: MessageEvent<FromSandbox>) => {
+      if (data.type === "ended") end(data.reason, "crash");
+      else {started.unwatch = memoryWatch.add(data.thread, memoryBytes, () =>
+          end(exhausted, "memory"));}
     };
     worker.onerror = (event) => {
       event.preventDefault();
-      reject(new Error(event.message));
-      this.#lose(
-        started,
-        new InternalError(
-          `The hook worker of model ${JSON.stringify(model)} died: ${event.message}`,
-        ),
-        "crash",
-      );
-    };
-    worker.onmessageerror = () => {
-      this.#lose(
-        started,
-        new InternalError(`A hook of model ${JSON.stringify(model)} sent an unreadable message`),
-        "crash",
-      );
+      end(event.message, "crash");
     };
     try {
-      const load: ToHookWorker = { type: "load", kind, name: model, directory, source };
-      worker.postMessage(load);
-      this.#hooks = new Set(await promise);
+      const load: HookLoad = {
+        codeFolder: CODE_FOLDER,
+        kind,
+        name: model,
+        directory,
+        source,
+        memoryBytes,
+        grants: {
+          read: grants.allowRead.length > 0,
+          net: grants.allowNet.length > 0,
+          env: grants.allowEnv.length > 0,
+        },
+      };
+      const message: ToSandbox = { load, port: port2 };
+      worker.postMessage(message, [port2]);
+      const loaded = await promise;
+      this.#hooks = new Set(kind === "meta" ? ["run"] : HOOKS.filter((hook) => loaded[hook]));
       return started;
     } catch (error) {
-      worker.terminate();
+      endWorker(started);
       throw new BundleError(model, `model.ts: ${(error as Error).message}`);
     } finally {
+      this.#starting.delete(started);
       clearTimeout(timer);
     }
   }
+}
+
+const CODE_FOLDER = fileURLToPath(new URL(".", import.meta.url));
+const HOOKS = ["preprocess", "postprocess"] as const;
+const NO_GRANTS: HookGrants = { allowRead: [], allowNet: [], allowEnv: [] };
+/** Threads of all pools share one process and so one watch. */
+const memoryWatch = new MemoryWatch();
+
+function endWorker({ worker, port, unwatch }: PoolWorker): void {
+  unwatch?.();
+  port.onmessage = null;
+  port.close();
+  worker.terminate();
 }
 
 /** Milliseconds from now; a timer cannot wait longer than 2³¹−1. */

@@ -1,13 +1,19 @@
 /**
- * Entry point of a hook's Web Worker. It runs with the permissions the pool gave it (reading the bundle's
- * own folder), evaluates the hook file from a `data:` URL and then answers one call at a time.
+ * Entry point of the thread that runs a hook file. It has the permissions the pool gave its sandbox,
+ * takes away what hook code must not reach, evaluates the hook file from a `data:` URL and then answers
+ * one call at a time.
  *
  * The globals a hook file sees are declared in `api.d.ts`.
  */
 
+import { getHeapStatistics, setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import type { NamedTensor } from "../../tensor/mod.ts";
+import { boundAllocations } from "./allocation.ts";
+import { helpers } from "./helpers/mod.ts";
 import { MetaCall, packTensors } from "./meta_call.ts";
-import type { FromHookWorker, ToHookWorker } from "./messages.ts";
+import type { FromHookWorker, HookLoad, ToHookWorker, ToSandbox } from "./messages.ts";
+import { sealRealm } from "./realm.ts";
 
 type Hook = (inputs: NamedTensor[]) => NamedTensor[] | Promise<NamedTensor[]>;
 type Run = (
@@ -17,31 +23,54 @@ type Run = (
 type Registered =
   | { readonly kind: "model"; readonly preprocess?: Hook; readonly postprocess?: Hook }
   | { readonly kind: "meta"; readonly run: Run };
+type HookFunctionName = (ToHookWorker & { type: "call" })["hook"];
 
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<ToHookWorker>) => void) | null;
-  postMessage(message: FromHookWorker, transfer: Transferable[]): void;
-}
+/** Between looks at whether the heap reached its limit. */
+const HEAP_CHECK_MS = 50;
+const MESSAGE_CHARACTERS = 500;
 
-const scope = globalThis as unknown as WorkerScope & Record<string, unknown>;
+const scope = globalThis as unknown as Record<string, unknown>;
 // Taken before the hook file runs, so that it cannot replace them.
-const post = scope.postMessage.bind(scope);
 const readFile = Deno.readFileSync;
+const repeat = globalThis.setInterval;
+const cut = Function.prototype.call.bind(String.prototype.slice) as (
+  text: string,
+  from: number,
+  to: number,
+) => string;
 
+let post: (message: FromHookWorker, transfer?: Transferable[]) => void;
 let registered: Registered | undefined;
 let current: MetaCall | undefined;
 
+globalThis.addEventListener("message", (event) => {
+  const { port, load: options } = (event as MessageEvent<ToSandbox>).data;
+  const send = port.postMessage.bind(port);
+  post = (message, transfer = []) => send(message, transfer);
+  port.addEventListener("message", ({ data }: MessageEvent<ToHookWorker>) => {
+    if (data.type === "call") void handle(data);
+    else current?.answer(data);
+  });
+  port.start();
+  void load(options);
+}, { once: true });
+
 /** Messages of thrown values, bounded: they travel to clients. */
 function describe(error: unknown): string {
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  return text.length > 500 ? text.slice(0, 500) + "…" : text;
+  let text: string;
+  try {
+    text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  } catch {
+    text = "a value that cannot be shown";
+  }
+  return text.length > MESSAGE_CHARACTERS ? cut(text, 0, MESSAGE_CHARACTERS) + "…" : text;
 }
 
 function requireFunction(value: unknown, what: string): void {
   if (typeof value !== "function") throw new TypeError(`${what} must be a function`);
 }
 
-function prepareGlobals(name: string, directory: string): void {
+function prepareGlobals(name: string, directory: string, account: <T>(made: T) => T): void {
   const path = (file: unknown): string => {
     if (typeof file !== "string" || file === "" || /(^|\/)\.\.?(\/|$)|^\/|\0/.test(file)) {
       throw new TypeError(
@@ -50,12 +79,14 @@ function prepareGlobals(name: string, directory: string): void {
     }
     return `${directory}/${file}`;
   };
-  const readBytes = (file: string): Uint8Array => readFile(path(file));
+  const readBytes = (file: string): Uint8Array => account(readFile(path(file)));
+  const decoder = new TextDecoder();
   scope.bundle = Object.freeze({
     name,
     readBytes,
-    readText: (file: string): string => new TextDecoder().decode(readBytes(file)),
+    readText: (file: string): string => decoder.decode(readBytes(file)),
   });
+  scope.helpers = helpers;
   scope.register_model = (_name: string, hooks: { preprocess?: Hook; postprocess?: Hook }) => {
     if (typeof hooks !== "object" || hooks === null) {
       throw new TypeError("register_model(name, hooks): hooks must be an object");
@@ -75,26 +106,75 @@ function prepareGlobals(name: string, directory: string): void {
   };
 }
 
-async function load(message: ToHookWorker & { type: "load" }): Promise<void> {
+/**
+ * Reports what ends this thread. Where the heap reaches its limit V8 ends the running code, uncatchably,
+ * and raises the limit so that the process survives: a raised limit is the sign.
+ */
+function watchThread(memoryBytes: number): void {
+  const heapLimit = getHeapStatistics().heap_size_limit;
+  repeat(() => {
+    const { heap_size_limit, external_memory } = getHeapStatistics();
+    // The second is for what native code made, which is only seen once it is there.
+    if (heap_size_limit > heapLimit || external_memory > 2 * memoryBytes) {
+      post({ type: "exhausted" });
+    }
+  }, HEAP_CHECK_MS);
+  let isReported = false;
+  const stray = (event: Event, error: unknown) => {
+    event.preventDefault();
+    if (isReported) return;
+    isReported = true;
+    post({ type: "stray", message: describe(error) });
+  };
+  globalThis.addEventListener("error", (event) => stray(event, (event as ErrorEvent).error));
+  globalThis.addEventListener(
+    "unhandledrejection",
+    (event) => stray(event, (event as PromiseRejectionEvent).reason),
+  );
+}
+
+/** A full garbage collection, which V8 offers to those who ask before the context is made. */
+function makeCollector(): () => void {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  setFlagsFromString("--no-expose-gc");
+  return () => collect();
+}
+
+async function load(options: HookLoad): Promise<void> {
   try {
-    prepareGlobals(message.name, message.directory);
-    const bytes = new TextEncoder().encode(message.source);
+    const bytes = new TextEncoder().encode(options.source);
     let binary = "";
     for (let at = 0; at < bytes.length; at += 32768) {
       binary += String.fromCharCode(...bytes.subarray(at, at + 32768));
     }
-    await import(`data:application/typescript;base64,${btoa(binary)}`);
-    if (registered?.kind !== message.kind) {
-      const wanted = message.kind === "meta"
+    const url = `data:application/typescript;base64,${btoa(binary)}`;
+    Deno.permissions.revokeSync({ name: "read", path: options.codeFolder });
+    watchThread(options.memoryBytes);
+    const account = boundAllocations({
+      limitBytes: options.memoryBytes,
+      heldBytes: () => getHeapStatistics().external_memory,
+      collect: makeCollector(),
+    });
+    const evaluate = sealRealm({
+      grants: options.grants,
+      log: (level, text) => post({ type: "output", level, text }),
+    });
+    prepareGlobals(options.name, options.directory, account);
+    await evaluate(url);
+    if (registered?.kind !== options.kind) {
+      const wanted = options.kind === "meta"
         ? "register_meta(name, run)"
         : "register_model(name, hooks)";
       throw new Error(`the hook file did not call ${wanted}`);
     }
-    const { kind: _kind, ...functions } = registered;
-    const hooks = Object.entries(functions).filter(([, hook]) => hook).map(([key]) => key);
-    post({ type: "loaded", hooks }, []);
+    post({
+      type: "loaded",
+      preprocess: registered.kind === "model" && registered.preprocess !== undefined,
+      postprocess: registered.kind === "model" && registered.postprocess !== undefined,
+    });
   } catch (error) {
-    post({ type: "failed", message: describe(error) }, []);
+    post({ type: "failed", message: describe(error) });
   }
 }
 
@@ -106,16 +186,8 @@ async function handle({ id, hook, inputs }: ToHookWorker & { type: "call" }): Pr
     const { tensors, transfer } = packTensors(outputs);
     post({ type: "result", id, outputs: tensors }, transfer);
   } catch (error) {
-    post({ type: "error", id, message: describe(error), sequence: meta?.sequenceOf(error) }, []);
+    post({ type: "error", id, message: describe(error), sequence: meta?.sequenceOf(error) });
   } finally {
     if (current === meta) current = undefined;
   }
 }
-
-type HookFunctionName = (ToHookWorker & { type: "call" })["hook"];
-
-scope.onmessage = ({ data: message }) => {
-  if (message.type === "load") void load(message);
-  else if (message.type === "call") void handle(message);
-  else current?.answer(message);
-};

@@ -8,14 +8,42 @@ export type HookName = "preprocess" | "postprocess" | "run";
 /** What a hook file registers: a regular model's hooks, or a meta model's `run`. */
 export type HookKind = "model" | "meta";
 
+/** What the operator lets the hooks of one model reach beyond their own folder. Hooks cannot ask for any. */
+export interface HookGrants {
+  /** Files and folders, absolute. */
+  readonly allowRead: readonly string[];
+  /** Hosts, with or without a port. */
+  readonly allowNet: readonly string[];
+  /** Names of environment variables. */
+  readonly allowEnv: readonly string[];
+}
+
+/** What a thread needs to know to start. */
+export interface HookLoad {
+  /** Where the thread's own code is: readable until the hook file runs. */
+  readonly codeFolder: string;
+  readonly kind: HookKind;
+  readonly name: string;
+  readonly directory: string;
+  readonly source: string;
+  /** Bound on its heap, and again on its array buffers. */
+  readonly memoryBytes: number;
+  /** Which kinds of thing are granted. */
+  readonly grants: { readonly read: boolean; readonly net: boolean; readonly env: boolean };
+}
+
+/** Sent once to the sandbox, which hands it on to the thread. */
+export interface ToSandbox {
+  readonly load: HookLoad;
+  /** The thread's end of the way to the pool. */
+  readonly port: MessagePort;
+}
+
+export type FromSandbox =
+  | { readonly type: "started"; readonly thread: number }
+  | { readonly type: "ended"; readonly reason: string };
+
 export type ToHookWorker =
-  | {
-    readonly type: "load";
-    readonly kind: HookKind;
-    readonly name: string;
-    readonly directory: string;
-    readonly source: string;
-  }
   | {
     readonly type: "call";
     readonly id: number;
@@ -33,8 +61,18 @@ export type ToHookWorker =
   };
 
 export type FromHookWorker =
-  | { readonly type: "loaded"; readonly hooks: readonly string[] }
+  | { readonly type: "loaded"; readonly preprocess: boolean; readonly postprocess: boolean }
   | { readonly type: "failed"; readonly message: string }
+  /** The thread's memory is used up; what ran is gone. */
+  | { readonly type: "exhausted" }
+  /** An error that nobody caught, outside of any call. */
+  | { readonly type: "stray"; readonly message: string }
+  /** A line for the log. */
+  | {
+    readonly type: "output";
+    readonly level: "debug" | "info" | "warn" | "error";
+    readonly text: string;
+  }
   | { readonly type: "result"; readonly id: number; readonly outputs: unknown }
   | {
     readonly type: "error";

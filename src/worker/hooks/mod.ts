@@ -3,5 +3,5 @@
  * reach the worker's event loop, files, network or other models.
  */
 export * from "./hook_pool.ts";
-export type { HookKind, HookName } from "./messages.ts";
+export type { HookGrants, HookKind, HookName } from "./messages.ts";
 export type { MetaServices, Scratch } from "./meta_session.ts";

@@ -1,0 +1,176 @@
+/**
+ * What a hook file finds around it. The thread starts with everything Deno and Node offer, internal
+ * operations included, most of which ask no permission; `sealRealm` takes away all that is not named here
+ * before any hook code runs. What is left can compute, wait and, where the operator granted it, read,
+ * connect or see variables.
+ */
+
+import { registerHooks } from "node:module";
+
+/** Globals that stay. Whatever a later Deno adds is gone until it is named here. */
+const KEPT: ReadonlySet<string> = new Set(
+  ("Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date " +
+    "Promise RegExp Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError " +
+    "URIError SuppressedError DisposableStack AsyncDisposableStack globalThis JSON Math Intl Temporal " +
+    "ArrayBuffer SharedArrayBuffer Atomics DataView Map BigInt Set Iterator WeakMap WeakSet Proxy " +
+    "Reflect FinalizationRegistry WeakRef decodeURI decodeURIComponent encodeURI encodeURIComponent " +
+    "escape unescape eval isFinite isNaN Uint8Array Int8Array Uint16Array Int16Array Uint32Array " +
+    "Int32Array BigUint64Array BigInt64Array Uint8ClampedArray Float16Array Float32Array Float64Array " +
+    "queueMicrotask AbortController AbortSignal DOMException Event EventTarget TextDecoder TextEncoder " +
+    "URL URLSearchParams atob btoa crypto structuredClone").split(" "),
+);
+/** Stay where the operator let the hooks connect to something. */
+const KEPT_FOR_NET = ["fetch", "Headers", "Request", "Response", "WebSocket"];
+
+/** Lines a hook may log per second; the rest is dropped and counted. */
+const LINES_PER_SECOND = 20;
+const LINE_CHARACTERS = 500;
+const LEVELS = ["debug", "log", "info", "warn", "error", "trace"] as const;
+
+export type OutputLevel = "debug" | "info" | "warn" | "error";
+
+export interface RealmOptions {
+  /** What is granted beyond the bundle's folder. */
+  readonly grants: { readonly read: boolean; readonly net: boolean; readonly env: boolean };
+  readonly log: (level: OutputLevel, text: string) => void;
+}
+
+/**
+ * Seals this thread's realm for good.
+ * @returns the one way left to evaluate a module: by an exact specifier, once
+ */
+export function sealRealm({ grants, log }: RealmOptions): (specifier: string) => Promise<unknown> {
+  const importable = new Set<string>();
+  registerHooks({
+    resolve(specifier, context, next) {
+      if (importable.delete(specifier)) return next(specifier, context);
+      throw new TypeError(
+        `hooks cannot import anything, got ${JSON.stringify(specifier.slice(0, 100))}`,
+      );
+    },
+  });
+  const scope = globalThis as unknown as Record<string, unknown>;
+  const timers = makeTimers();
+  const kept = new Set([...KEPT, ...(grants.net ? KEPT_FOR_NET : [])]);
+  const granted = grantedApi(grants);
+  // They carry the messages between the pool and this thread.
+  for (const type of [MessagePort, MessageEvent, Event, EventTarget]) freezeChain(type.prototype);
+  const clock = performance.now.bind(performance);
+  const { timeOrigin } = performance;
+  for (const name of Object.getOwnPropertyNames(scope)) {
+    if (!kept.has(name)) delete scope[name];
+  }
+  Object.assign(scope, timers, {
+    self: scope,
+    console: makeConsole(log, clock),
+    performance: Object.freeze({ now: clock, timeOrigin }),
+    ...(granted ? { Deno: granted } : {}),
+  });
+  // Call sites lead to the functions, and so to the values, of the code that called.
+  Object.defineProperty(Error, "prepareStackTrace", { value: undefined });
+  return (specifier) => {
+    importable.add(specifier);
+    return import(specifier);
+  };
+}
+
+function freezeChain(prototype: object): void {
+  for (let at = prototype; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    Object.freeze(at);
+  }
+}
+
+/** The few functions of `Deno` that a grant is for; permissions are checked inside them. */
+function grantedApi(grants: RealmOptions["grants"]): object | undefined {
+  if (!grants.read && !grants.net && !grants.env) return undefined;
+  const { readFile, readFileSync, readTextFile, readTextFileSync, readDirSync, statSync } = Deno;
+  const { get, has } = Deno.env;
+  return Object.freeze({
+    ...(grants.read
+      ? { readFile, readFileSync, readTextFile, readTextFileSync, readDirSync, statSync }
+      : {}),
+    ...(grants.net ? { connect: Deno.connect, connectTls: Deno.connectTls } : {}),
+    ...(grants.env
+      ? { env: Object.freeze({ get: get.bind(Deno.env), has: has.bind(Deno.env) }) }
+      : {}),
+  });
+}
+
+/** Timers by numbers of their own, so that a hook cannot clear one it did not start. */
+function makeTimers(): Record<string, unknown> {
+  const { setTimeout, setInterval, clearTimeout } = globalThis;
+  const { set, get, delete: remove } = Map.prototype;
+  const call = Function.prototype.call.bind(Function.prototype.call) as <T>(
+    method: unknown,
+    self: unknown,
+    ...args: unknown[]
+  ) => T;
+  const running = new Map<number, ReturnType<typeof setTimeout>>();
+  let count = 0;
+  const start = (repeats: boolean) => (callback: unknown, delay?: number, ...args: unknown[]) => {
+    if (typeof callback !== "function") {
+      throw new TypeError("a timer's callback must be a function");
+    }
+    const id = ++count;
+    const fire = () => {
+      if (!repeats) call(remove, running, id);
+      callback(...args);
+    };
+    const timer = repeats ? setInterval(fire, delay) : setTimeout(fire, delay);
+    call(set, running, id, timer);
+    return id;
+  };
+  const clear = (id: unknown) => {
+    clearTimeout(call<ReturnType<typeof setTimeout>>(get, running, id));
+    call(remove, running, id);
+  };
+  return {
+    setTimeout: start(false),
+    setInterval: start(true),
+    clearTimeout: clear,
+    clearInterval: clear,
+  };
+}
+
+function makeConsole(log: RealmOptions["log"], clock: () => number): object {
+  let windowMs = clock();
+  let lines = 0;
+  const write = (level: OutputLevel) => (...values: unknown[]): void => {
+    const nowMs = clock();
+    if (nowMs - windowMs >= 1000) {
+      const dropped = lines - LINES_PER_SECOND;
+      if (dropped > 0) log("warn", `${dropped} lines of a hook were dropped`);
+      windowMs = nowMs;
+      lines = 0;
+    }
+    if (++lines > LINES_PER_SECOND) return;
+    let text = "";
+    for (let index = 0; index < values.length && text.length < LINE_CHARACTERS; index++) {
+      text += `${text === "" ? "" : " "}${show(values[index])}`;
+    }
+    log(level, cut(text, 0, LINE_CHARACTERS));
+  };
+  const levels: Record<string, OutputLevel> = { log: "info", trace: "debug" };
+  return Object.freeze(
+    Object.fromEntries(
+      LEVELS.map((name) => [name, write(levels[name] ?? name as OutputLevel)]),
+    ),
+  );
+}
+
+const cut = Function.prototype.call.bind(String.prototype.slice) as (
+  text: string,
+  from: number,
+  to: number,
+) => string;
+
+function show(value: unknown): string {
+  try {
+    if (typeof value === "string") return cut(value, 0, LINE_CHARACTERS);
+    if (value instanceof Error) return `${value.name}: ${value.message}`;
+    if (ArrayBuffer.isView(value)) return `${value.constructor.name}(${value.byteLength} bytes)`;
+    return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+  } catch {
+    return "(a value that cannot be shown)";
+  }
+}

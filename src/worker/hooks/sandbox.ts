@@ -1,0 +1,37 @@
+/**
+ * Entry point of a hook's Web Worker, which has the permissions the pool gave it and one job: to start the
+ * thread that runs the hook file. That thread inherits the permissions and, unlike a Web Worker, has a
+ * bound on its JavaScript heap; without one a heap that grows too far aborts the whole process. The pool
+ * and the thread talk through a port of their own, so nothing but lost threads is heard of here, and
+ * ending this worker ends the thread.
+ */
+
+import { Worker as Thread } from "node:worker_threads";
+import type { FromSandbox, ToSandbox } from "./messages.ts";
+
+const scope = globalThis as unknown as {
+  onmessage: ((event: MessageEvent<ToSandbox>) => void) | null;
+  postMessage(message: FromSandbox): void;
+};
+
+const MEBIBYTE = 2 ** 20;
+/** V8's own default; a smaller one would collect more often for no gain. */
+const YOUNG_GENERATION_MIB = 48;
+
+scope.onmessage = ({ data }) => {
+  const thread = new Thread(new URL("./hook_worker.ts", import.meta.url), {
+    resourceLimits: {
+      maxOldGenerationSizeMb: Math.max(16, Math.ceil(data.load.memoryBytes / MEBIBYTE)),
+      maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB,
+    },
+  });
+  // Nothing reads these; kept flowing, they hold nothing.
+  thread.stdout.resume();
+  thread.stderr.resume();
+  let reason = "its thread left";
+  thread.on("error", (error: Error) => reason = String(error.message).slice(0, 500));
+  thread.on("exit", () => scope.postMessage({ type: "ended", reason }));
+  // Node's types know only ports of their own kind.
+  thread.postMessage(data, [data.port as unknown as ArrayBuffer]);
+  scope.postMessage({ type: "started", thread: thread.threadId });
+};
