@@ -9,6 +9,7 @@
  */
 
 import { join } from "node:path";
+import { getAffinity } from "../../ffi/libc/mod.ts";
 import { messageOf, ServerError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Backend, CompileSettings, Program } from "./backend.ts";
@@ -116,7 +117,7 @@ export class ExecutableCache implements AsyncDisposable {
       backend: options.backend,
       deviceOrdinal: options.deviceOrdinal,
       xlaFlags: Deno.env.get("XLA_FLAGS") ?? "",
-      processors: navigator.hardwareConcurrency,
+      processors: getAffinity().length,
     };
     this.#maxBytes = options.maxBytes === 0 ? Infinity : options.maxBytes;
     this.#logger = options.logger;

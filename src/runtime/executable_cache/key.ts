@@ -15,7 +15,7 @@ export interface CompilerIdentity {
   readonly deviceOrdinal: number;
   /** `XLA_FLAGS`, which the compiler reads by itself; empty when there is none. */
   readonly xlaFlags: string;
-  /** Processors of this process: on a CPU, XLA splits loops for that many threads. */
+  /** How many this process may use: on a CPU, XLA splits loops for that many threads. */
   readonly processors: number;
 }
 
