@@ -9,6 +9,7 @@ import {
   openExecutableCache,
 } from "./executable_cache.ts";
 import { HEADER_BYTES } from "./executable_cache/entry.ts";
+import { executableKey } from "./executable_cache/key.ts";
 import { MockBackend, type MockBackendOptions, type MockDefinition } from "./mock_backend.ts";
 
 const identity: MockDefinition = {
@@ -418,4 +419,14 @@ Deno.test({
     assert.equal(cache, undefined);
     assert.match(logged[0]!, /belongs to user 12345/);
   },
+});
+
+Deno.test("executableKey() tells processor counts apart where the compiler makes use of them", async () => {
+  const keyOf = async (platform: string, processors: number) => {
+    const backend = { platform, deviceKind: "kind", fingerprint: "build" };
+    const compiler = { backend, deviceOrdinal: 0, xlaFlags: "", processors };
+    return (await executableKey(code(nameA), {}, compiler)).join();
+  };
+  assert.notEqual(await keyOf("cpu", 1), await keyOf("cpu", 2));
+  assert.equal(await keyOf("cuda", 1), await keyOf("cuda", 2));
 });
