@@ -25,6 +25,7 @@ export const NO_PARAMETERS: InferParameters = new Map();
 const MAX_PARAMETERS = 1024;
 
 const NANOSECONDS_PER_MILLISECOND = 1e6;
+const MICROSECONDS_PER_MILLISECOND = 1e3;
 
 function parameterOf(reader: WireReader, before: InferParameter | undefined) {
   let parameter = before;
@@ -117,13 +118,24 @@ export function writeParameters(writer: WireWriter, field: number, map: InferPar
 }
 
 /**
- * What is left of the caller's time when the request was sent, in milliseconds: `reactant_timeout_ns`.
- * `undefined`: no limit; so are zero, negative values and values of another kind.
+ * What is left of the caller's time when the request was sent, in milliseconds: `reactant_timeout_ns`,
+ * or Triton's `timeout` in microseconds, whichever is less. `undefined`: no limit; so are zero, negative
+ * values and values of another kind.
  */
 export function remainingBudgetMs(parameters: InferParameters): number | undefined {
-  const parameter = parameters.get("reactant_timeout_ns");
-  if (parameter?.kind !== "int64" || parameter.value <= 0) return undefined;
-  return Number(parameter.value) / NANOSECONDS_PER_MILLISECOND;
+  if (parameters.size === 0) return undefined;
+  const budget = Math.min(
+    positive(parameters, "reactant_timeout_ns") / NANOSECONDS_PER_MILLISECOND,
+    positive(parameters, "timeout") / MICROSECONDS_PER_MILLISECOND,
+  );
+  return budget === Infinity ? undefined : budget;
+}
+
+/** A positive integer parameter; Infinity when there is none. */
+function positive(parameters: InferParameters, key: string): number {
+  const parameter = parameters.get(key);
+  if (parameter?.kind !== "int64" && parameter?.kind !== "uint64") return Infinity;
+  return parameter.value > 0 ? Number(parameter.value) : Infinity;
 }
 
 /** A range of a registered shared-memory region. */

@@ -27,6 +27,18 @@ Deno.test("remainingBudgetMs() reads nanoseconds, and takes anything else as no 
   }
 });
 
+Deno.test("remainingBudgetMs() also takes Triton's timeout in microseconds, and the shorter of both", () => {
+  const timeout: [string, InferParameter] = ["timeout", { kind: "int64", value: 2500 }];
+  const budget = (nanoseconds: number): [string, InferParameter] => [
+    "reactant_timeout_ns",
+    { kind: "int64", value: nanoseconds },
+  ];
+  assert.equal(remainingBudgetMs(new Map([timeout])), 2.5);
+  assert.equal(remainingBudgetMs(new Map([timeout, budget(1_000_000)])), 1);
+  assert.equal(remainingBudgetMs(new Map([timeout, budget(9_000_000)])), 2.5);
+  assert.equal(remainingBudgetMs(new Map([timeout, budget(0)])), 2.5);
+});
+
 Deno.test("sharedMemoryReference() takes a region of another kind as absent, and any integer kind for sizes", () => {
   const size: [string, InferParameter] = ["shared_memory_byte_size", { kind: "uint64", value: 16 }];
   const region: [string, InferParameter] = [
