@@ -29,16 +29,24 @@ export async function dialHttp2(
   options: DialOptions = {},
 ): Promise<Http2Connection> {
   const peer = "path" in target ? `unix:${target.path}` : `${target.hostname}:${target.port}`;
-  const timeout = AbortSignal.timeout(options.connectTimeoutMs ?? 20_000);
-  const signal = options.signal === undefined
-    ? timeout
-    : AbortSignal.any([timeout, options.signal]);
+  const controller = new AbortController();
+  const timeoutMs = options.connectTimeoutMs ?? 20_000;
+  const timer = setTimeout(
+    () => controller.abort(new Error(`no answer within ${timeoutMs} ms`)),
+    timeoutMs,
+  );
+  const onAbort = () => controller.abort(options.signal!.reason);
+  options.signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    const conn = await dial(target, signal);
+    options.signal?.throwIfAborted();
+    const conn = await dial(target, controller.signal);
     return connectHttp2(new SocketStream(conn), { peer, ...options });
   } catch (error) {
-    const why = timeout.aborted ? "timed out" : messageOf(error);
-    throw new UnavailableError(`Cannot connect to ${peer}: ${why}`, { cause: error });
+    const cause = controller.signal.aborted ? controller.signal.reason : error;
+    throw new UnavailableError(`Cannot connect to ${peer}: ${messageOf(cause)}`, { cause });
+  } finally {
+    clearTimeout(timer);
+    options.signal?.removeEventListener("abort", onAbort);
   }
 }
 
