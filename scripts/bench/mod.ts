@@ -14,6 +14,18 @@ const BENCHES: Record<string, { summary: string; load: () => Promise<{ run: Run 
     summary: "starts that compile against starts that load from the executable cache",
     load: () => import("./startup.ts"),
   },
+  serve: {
+    summary: "the whole server under ghz, beside a canned answer and the in-process loop",
+    load: () => import("./serve.ts"),
+  },
+  coalesce: {
+    summary: "batches against single requests, and what the scheduler itself costs",
+    load: () => import("./coalesce.ts"),
+  },
+  shm: {
+    summary: "16 MiB inputs through shared memory against the wire",
+    load: () => import("./shm.ts"),
+  },
   transport: {
     summary: "the native HTTP/2 transport against grpc-js",
     load: () => import("./transport.ts"),

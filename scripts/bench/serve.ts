@@ -1,0 +1,178 @@
+/**
+ * `deno task bench serve [--rounds N]`: the whole server under ghz, with the requests that other servers
+ * were measured with: a small perceptron (784-512-10) with 1, 16 and 64 requests in flight, and 1 MiB
+ * tensors with 4. Beside it, in turns and in the same run: our own transport with a canned answer (the same
+ * wire, no model), and the model in this process (no wire). ghz gives up at about 25 000 requests and
+ * 470 MB per second, the canned answer included.
+ */
+
+import { parseArgs } from "node:util";
+import process from "node:process";
+import { encodeInferRequest, encodeInferResponse } from "../../src/protocol/mod.ts";
+import type { NamedTensor } from "../../src/tensor/mod.ts";
+import { joinMessage } from "../../src/transport/mod.ts";
+import {
+  safetensors,
+  stablehlo,
+  temporaryDirectory,
+  writeBundle,
+} from "../../tests/harness/bundle_builder.ts";
+import { startServer } from "../../tests/harness/server.ts";
+import { type GhzFigures, hasGhz, runGhz } from "./ghz.ts";
+import { type InProcess, openInProcess } from "./in_process.ts";
+import { mlpInput, randomFloats, writeMlpBundle } from "./mlp_bundle.ts";
+import { Peer } from "./peer.ts";
+import { percentile, timeEach } from "./statistics.ts";
+
+const MLP_SIZES = [1, 4, 16, 32];
+const WIDE = 1 << 18;
+
+interface Scenario {
+  readonly name: string;
+  readonly model: "mlp" | "wide";
+  readonly inFlight: number;
+  readonly requests: number;
+  /** Rows that one dispatch can serve with so many requests in flight. */
+  readonly rows: number;
+  readonly shows: "p50" | "req/s" | "MB/s";
+}
+
+const SCENARIOS: readonly Scenario[] = [
+  { name: "MLP, 1 in flight", model: "mlp", inFlight: 1, requests: 3000, rows: 1, shows: "p50" },
+  { name: "MLP, 16", model: "mlp", inFlight: 16, requests: 20_000, rows: 16, shows: "req/s" },
+  { name: "MLP, 64", model: "mlp", inFlight: 64, requests: 20_000, rows: 32, shows: "req/s" },
+  { name: "1 MiB, 4", model: "wide", inFlight: 4, requests: 600, rows: 1, shows: "MB/s" },
+];
+
+interface Row {
+  readonly served: number[];
+  readonly canned: number[];
+  readonly inProcess: number[];
+}
+
+export async function run(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "3" } } });
+  if (!hasGhz()) {
+    console.error("bench serve: ghz is not here and cannot be built without Go; nothing measured");
+    process.exitCode = 1;
+    return;
+  }
+  await using stack = new AsyncDisposableStack();
+  const folder = stack.use(await temporaryDirectory());
+  const inputs: Record<Scenario["model"], NamedTensor> = {
+    mlp: mlpInput(),
+    wide: { name: "x", datatype: "FP32", shape: [1, WIDE], data: randomFloats(WIDE, 6) },
+  };
+  const models = {} as Record<
+    Scenario["model"],
+    { local: InProcess; message: string; canned: Peer }
+  >;
+  for (const [model, input] of Object.entries(inputs) as [Scenario["model"], NamedTensor][]) {
+    const bundle = model === "mlp"
+      ? await writeMlpBundle(`${folder.path}/models`, MLP_SIZES)
+      : await writeWideBundle(`${folder.path}/models`);
+    const local = stack.use(await openInProcess(bundle));
+    const message = `${folder.path}/${model}.request`;
+    await Deno.writeFile(
+      message,
+      joinMessage(encodeInferRequest({ modelName: model, inputs: [input] })),
+    );
+    const data = await local.once(1, [input]);
+    const shape = [1, data.length / 4];
+    const answer = `${folder.path}/${model}.answer`;
+    await Deno.writeFile(
+      answer,
+      joinMessage(encodeInferResponse({
+        modelName: model,
+        outputs: [{ name: "y", datatype: "FP32", shape, data }],
+      })),
+    );
+    models[model] = {
+      local,
+      message,
+      canned: stack.use(await Peer.start("canned_peer.ts", [answer])),
+    };
+  }
+  const server = stack.use(await startServer({ modelDirs: [`${folder.path}/models`] }));
+
+  const table = SCENARIOS.map((): Row => ({ served: [], canned: [], inProcess: [] }));
+  // The first round warms both servers up and is not counted.
+  for (let round = 0; round <= Number(values.rounds); round++) {
+    for (const [index, scenario] of SCENARIOS.entries()) {
+      const { local, message, canned } = models[scenario.model];
+      const ghz = (port: number) =>
+        runGhz({ port, message, inFlight: scenario.inFlight, requests: scenario.requests });
+      const row: Record<keyof Row, number> = {
+        served: figureOf(scenario, await ghz(server.grpcPort)),
+        canned: figureOf(scenario, await ghz(canned.port)),
+        inProcess: await inProcessFigure(scenario, local, inputs[scenario.model]),
+      };
+      if (round === 0) continue;
+      for (const key of Object.keys(row) as (keyof Row)[]) table[index]![key].push(row[key]);
+    }
+  }
+  print(table);
+}
+
+function figureOf({ shows }: Scenario, { p50Us, perSecond }: GhzFigures): number {
+  if (shows === "p50") return p50Us;
+  return shows === "req/s" ? perSecond : perSecond * WIDE * 4 / 1e6;
+}
+
+/** One dispatch after the other, each with as many rows as the server can put into one. */
+async function inProcessFigure(
+  scenario: Scenario,
+  local: InProcess,
+  input: NamedTensor,
+): Promise<number> {
+  const { rows } = scenario;
+  const data = new Uint8Array(rows * input.data.length);
+  for (let row = 0; row < rows; row++) data.set(input.data, row * input.data.length);
+  const batch = { ...input, shape: input.shape.with(0, rows), data };
+  const times = await timeEach(
+    scenario.model === "mlp" ? 1500 : 300,
+    () => local.once(rows, [batch]),
+  );
+  const p50Us = percentile(times, 0.5);
+  return figureOf(scenario, { p50Us, p99Us: p50Us, perSecond: rows * 1e6 / p50Us });
+}
+
+function print(table: readonly Row[]): void {
+  console.log(
+    "scenario            unit    served   canned  in process  served/canned  served/in process",
+  );
+  for (const [index, { name, shows }] of SCENARIOS.entries()) {
+    const row = table[index]!;
+    const median = (key: keyof Row) => percentile(row[key], 0.5);
+    const ratio = (key: keyof Row) =>
+      percentile(row.served.map((value, round) => value / row[key][round]!), 0.5).toFixed(2);
+    console.log(
+      name.padEnd(20) + (shows === "p50" ? "p50 µs" : shows).padEnd(6) +
+        median("served").toFixed(0).padStart(8) + median("canned").toFixed(0).padStart(9) +
+        median("inProcess").toFixed(0).padStart(12) + ratio("canned").padStart(15) +
+        ratio("inProcess").padStart(19),
+    );
+  }
+  console.log(
+    "medians of the rounds; MB/s each way; in process: rows per second at that batch size",
+  );
+}
+
+/** `x` FP32 [1, 262144] to `y`, negated: 1 MiB in, 1 MiB out, and next to no work between. */
+function writeWideBundle(root: string): Promise<string> {
+  const tensor = (name: string) => ({ name, dtype: "f32", shape: "na", dims: { a: WIDE } });
+  const type = `1x${WIDE}xf32`;
+  return writeBundle(root, "wide", {
+    "manifest.yaml": JSON.stringify({
+      format_version: "2.0",
+      axis_order: "row_major",
+      executable_inputs: [tensor("x")],
+      executable_outputs: [tensor("y")],
+      batching: { compiled_batch_sizes: [1] },
+    }),
+    "model.b1.mlir": stablehlo([type], [type], [
+      `%0 = stablehlo.negate %arg0 : tensor<${type}>`,
+    ], ["%0"]),
+    "weights.safetensors": safetensors([]),
+  });
+}
