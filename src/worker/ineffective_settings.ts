@@ -33,6 +33,13 @@ export function warnOfIneffectiveSettings(
       instead,
     });
   }
+  if (config.modelControlMode === "explicit") {
+    logger.warn("a setting has no effect in this version", {
+      setting: "model_control_mode",
+      given: "explicit",
+      instead: "models are loaded once, at start, and all weights stay on the device",
+    });
+  }
   for (const [model, { residency }] of config.scheduler.models) {
     if (residency === undefined || residency === "device") continue;
     const setting = `scheduler.models.${model}.residency`;
