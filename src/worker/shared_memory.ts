@@ -58,8 +58,14 @@ export class SharedMemory implements SharedMemoryRegions, Disposable {
         `Cannot register ${what}: object ${quote(key)} cannot be opened: ${messageOf(error)}`,
       );
     }
-    const { size, isFile } = file.statSync();
-    if (!isFile || region.offset + region.byteSize > BigInt(size)) {
+    if (!isObjectItself(path, file)) {
+      file.close();
+      throw new InvalidArgumentError(
+        `Cannot register ${what}: ${quote(key)} is no shared-memory object`,
+      );
+    }
+    const { size } = file.statSync();
+    if (region.offset + region.byteSize > BigInt(size)) {
       file.close();
       throw new InvalidArgumentError(
         `Cannot register ${what}: object ${quote(key)} has ${size} bytes, fewer than offset ` +
@@ -152,11 +158,28 @@ export function isSameIpcNamespace(key: string): boolean {
   const path = objectPath(key);
   if (path === undefined) return false;
   try {
-    Deno.openSync(path, { read: true }).close();
-    return true;
+    using file = Deno.openSync(path, { read: true });
+    return isObjectItself(path, file);
   } catch {
     return false;
   }
+}
+
+/**
+ * Whether an opened file is the object of that name and not what a link there leads to: a client must not
+ * make the server read and write its other files. Asked after opening, so that nothing can be swapped in
+ * between.
+ */
+function isObjectItself(path: string, file: Deno.FsFile): boolean {
+  const opened = file.statSync();
+  let named: Deno.FileInfo;
+  try {
+    named = Deno.lstatSync(path);
+  } catch {
+    // Removed since it was opened.
+    return false;
+  }
+  return named.isFile && opened.dev === named.dev && opened.ino === named.ino;
 }
 
 /** The path of a POSIX object, or `undefined` for what `shm_open` would refuse as a name. */

@@ -101,3 +101,22 @@ Deno.test("isSameIpcNamespace() is true only for an object that can be opened he
   assert.equal(isSameIpcNamespace(""), false);
   assert.equal(isSameIpcNamespace("/../shm"), false);
 });
+
+Deno.test("a link among the shared-memory objects leads nowhere", () => {
+  using shared = object();
+  using regions = new SharedMemory();
+  const outside = Deno.makeTempFileSync();
+  const link = `${shared.path}-link`;
+  Deno.writeFileSync(outside, new Uint8Array(16));
+  try {
+    for (const target of [outside, shared.path]) {
+      Deno.symlinkSync(target, link);
+      const key = link.replace("/dev/shm", "");
+      assert.throws(() => regions.register(whole("r", key)), /no shared-memory object/);
+      assert.equal(isSameIpcNamespace(key), false);
+      Deno.removeSync(link);
+    }
+  } finally {
+    Deno.removeSync(outside);
+  }
+});
