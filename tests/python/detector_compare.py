@@ -17,17 +17,11 @@ import tritonclient.grpc as triton
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "detector"
 sys.path.insert(0, str(EXAMPLE))
 
+from client_detect import detect  # noqa: E402
 from images import draw_images  # noqa: E402
 from reference import Reference  # noqa: E402
 
 TOLERANCE = 1e-4
-
-
-def detect(client, image):
-    tensor = triton.InferInput("image", list(image.shape), "UINT8")
-    tensor.set_data_from_numpy(image)
-    answer = client.infer("detector", [tensor])
-    return [answer.as_numpy(name) for name in ("boxes", "scores", "classes")]
 
 
 def main():
