@@ -46,6 +46,8 @@ export interface LoadOptions extends HookOptions {
   /** Share weight and cap on coalesced rows, from the configuration. */
   readonly weight: number;
   readonly maxRows: number | undefined;
+  /** Called when every file of the bundle has been read; rejects to give up. */
+  readonly onRead: () => Promise<void>;
   /** Programs in use, by `programKey`. */
   readonly programs: SharedPool<BuiltProgram>;
   /** Weights on the device, in argument order, by the file they are from. */
@@ -143,9 +145,12 @@ export class LoadedModel implements ScheduledModel, Disposable {
     try {
       const variants = new Map<string, CompiledVariant>();
       const files = bundle.programs.flatMap(({ files }) => files);
+      const codes = await Promise.all(files.map((file) => readProgram(bundle.name, file)));
+      const hookSource = bundle.hook && await readHook(bundle.name, bundle.hook);
+      await options.onRead();
       // All settle before anything is judged, so that a failure leaves no compilation behind.
       const compiled = await Promise.allSettled(
-        files.map(async (file) => await compileChecked(bundle, file, options, own)),
+        files.map((file, index) => compileChecked(bundle, file, codes[index]!, options, own)),
       );
       const totals = { count: files.length, reused: 0, cached: 0, seconds: 0 };
       for (const [index, result] of compiled.entries()) {
@@ -166,7 +171,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
       const weights = own(
         await options.weights.acquire(bundle.weights.identity, () => upload(bundle, options)),
       );
-      const hooks = bundle.hook && own(await openHooks(bundle, options));
+      const hooks = bundle.hook && own(await openHooks(bundle, hookSource!, options));
       return new LoadedModel(bundle, options, variants, weights, hooks, totals);
     } catch (error) {
       for (const value of owned.reverse()) value[Symbol.dispose]();
@@ -341,10 +346,10 @@ export class LoadedModel implements ScheduledModel, Disposable {
 async function compileChecked(
   bundle: ModelBundle,
   file: ProgramFile,
+  code: Uint8Array,
   options: LoadOptions,
   own: <T extends Disposable>(value: T) => T,
 ): Promise<{ program: Share<BuiltProgram>; batchSize: number }> {
-  const code = await readProgram(bundle.name, file);
   const key = await programKey(code, options.compileSettings);
   try {
     const program = own(
@@ -404,12 +409,15 @@ async function upload(
   }
 }
 
-async function openHooks(bundle: ModelBundle, options: LoadOptions): Promise<HookPool> {
-  const hook = bundle.hook!;
+async function openHooks(
+  bundle: ModelBundle,
+  source: string,
+  options: LoadOptions,
+): Promise<HookPool> {
   return await HookPool.open({
     ...hookPoolOptions(options, bundle.name),
     kind: "model",
-    directory: hook.directory,
-    source: await readHook(bundle.name, hook),
+    directory: bundle.directory,
+    source,
   });
 }

@@ -71,18 +71,20 @@ export class ModelLoader {
   /**
    * Makes a model of a bundle, of which it takes ownership, also when it fails. What another version has
    * on the device already is shared with it.
+   * @param onRead called when all its files have been read; rejects to give up
    * @throws {BundleError}
    */
-  make(bundle: Bundle): Promise<MadeModel> {
-    return this.#loads.run(() => this.#make(bundle));
+  make(bundle: Bundle, onRead: () => Promise<void>): Promise<MadeModel> {
+    return this.#loads.run(() => this.#make(bundle, onRead));
   }
 
-  async #make(bundle: Bundle): Promise<MadeModel> {
+  async #make(bundle: Bundle, onRead: () => Promise<void>): Promise<MadeModel> {
     const { config, backend, executableCache, onHookWorkerLost } = this.#options;
     const hookOptions = {
       hooks: { ...config.hooks, size: hookWorkers(config) },
       logger: this.#options.logger,
       onHookWorkerLost,
+      onRead,
     };
     if (bundle.kind === "meta") {
       return { model: await MetaModel.load(bundle, hookOptions), costs: [] };

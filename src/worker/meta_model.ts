@@ -8,6 +8,7 @@ import { InternalError, messageOf } from "../errors.ts";
 import { ClientContract } from "../protocol/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, HookPool, type MetaServices } from "./hooks/mod.ts";
+import type { LoadOptions } from "./loaded_model.ts";
 import { checkOutputs, type HookOptions, hookPoolOptions } from "./model_hooks.ts";
 import { Usage } from "./usage.ts";
 
@@ -40,12 +41,17 @@ export class MetaModel implements Disposable {
   }
 
   /** Evaluates the hook file. @throws {BundleError} */
-  static async load(bundle: MetaBundle, options: HookOptions): Promise<MetaModel> {
+  static async load(
+    bundle: MetaBundle,
+    options: HookOptions & Pick<LoadOptions, "onRead">,
+  ): Promise<MetaModel> {
+    const source = await readHook(bundle.name, bundle.hook);
+    await options.onRead();
     const hooks = await HookPool.open({
       ...hookPoolOptions(options, bundle.name),
       kind: "meta",
       directory: bundle.hook.directory,
-      source: await readHook(bundle.name, bundle.hook),
+      source,
     });
     return new MetaModel(bundle, hooks);
   }

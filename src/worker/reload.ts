@@ -105,7 +105,7 @@ export class ModelLifecycle {
     ];
     if (names.length === 0) return Promise.resolve();
     return this.#track(names, async (release) => {
-      const unmoved = await this.#rename(plan.renames, new Set(plan.loads.map(nameOf)));
+      const unmoved = await this.#rename(plan.renames);
       const loads = [...unmoved, ...plan.loads].map((load) => ({ ...load, isStart: false }));
       await this.#load(loads, release);
     });
@@ -168,15 +168,17 @@ export class ModelLifecycle {
     }
     let made: MadeModel;
     try {
-      made = await loader.make(load.bundle);
+      made = await loader.make(load.bundle, async () => {
+        if (!load.isStart && await hasChanged(load)) {
+          throw new BundleError(load.name, "it was changed while it was loaded");
+        }
+      });
     } catch (error) {
       await this.#failUnlessChanged(load, error);
       return undefined;
     }
-    const isTorn = !load.isStart && await hasChanged(load);
-    if (!isTorn && !isStopping()) return made;
+    if (!isStopping()) return made;
     made.model[Symbol.dispose]();
-    if (isTorn) this.#leave(load);
     return undefined;
   }
 
@@ -205,31 +207,28 @@ export class ModelLifecycle {
   /**
    * Renames models whose folders were renamed. Each is loaded again from where it is now, with the
    * programs and weights of the old one, so that nothing about it still points to the old folder.
-   * @param reloaded names that get another bundle right afterwards
    * @returns loads that take the place of renames that failed
    */
-  async #rename(
-    renames: readonly PlannedRename[],
-    reloaded: ReadonlySet<string>,
-  ): Promise<PlannedLoad[]> {
+  async #rename(renames: readonly PlannedRename[]): Promise<PlannedLoad[]> {
     const { registry, scheduler, observer, logger } = this.#options;
-    const moves: (PlannedRename & MadeModel)[] = [];
-    const failed: PlannedRename[] = [];
-    await Promise.all(renames.map(async (rename) => {
+    const failed = new Map<string, PlannedLoad>();
+    const made = await Promise.all(renames.map(async (rename) => {
+      const { to, sighting } = rename;
       try {
-        const { to, sighting } = rename;
-        const bundle = await this.#options.loader.read(sighting.directory, to);
-        const refusal = this.#nestedMeta(bundle);
-        if (refusal) throw refusal;
-        moves.push({ ...rename, ...await this.#options.loader.make(bundle) });
+        return { ...rename, ...await this.#makeRenamed(rename) };
       } catch (error) {
-        logger.warn("a renamed model is loaded anew", {
-          model: rename.to,
-          reason: messageOf(error),
-        });
-        failed.push(rename);
+        logger.warn("a renamed model is loaded anew", { model: to, reason: messageOf(error) });
+        failed.set(to, { name: to, sighting });
+        return undefined;
       }
     }));
+    let moves = made.filter((move) => move !== undefined);
+    for (let gap; (gap = moves.find(({ from }) => failed.has(from)));) {
+      // Whatever was to take its old name has yet to be loaded: until then this one serves there.
+      gap.model[Symbol.dispose]();
+      failed.set(gap.to, { name: gap.to, sighting: gap.sighting });
+      moves = moves.filter((move) => move !== gap);
+    }
     const targets = new Set(moves.map(({ to }) => to));
     const occupants = moves.map(({ to }) => registry.current(to));
     for (const { from, model } of moves) this.#carryCounters(registry.current(from), model);
@@ -246,10 +245,25 @@ export class ModelLifecycle {
       logger.info("model renamed", { from: move.from, model: move.to });
       this.#warnOfCallers(move.from);
     }
-    for (const { from } of failed) {
-      if (!targets.has(from) && !reloaded.has(from)) this.#unload(from);
+    for (const { from, to } of renames) {
+      if (failed.has(to) && !targets.has(from) && !failed.has(from)) this.#unload(from);
     }
-    return failed.map(({ to, sighting }) => ({ name: to, sighting }));
+    return [...failed.values()];
+  }
+
+  /** @throws {Error} of whatever keeps the folder from being the one that is served under the old name */
+  async #makeRenamed({ to, sighting }: PlannedRename): Promise<MadeModel> {
+    const { loader } = this.#options;
+    const bundle = await loader.read(sighting.directory, to);
+    const refusal = this.#nestedMeta(bundle);
+    if (refusal) {
+      bundle[Symbol.dispose]();
+      throw refusal;
+    }
+    return await loader.make(bundle, async () => {
+      if (!await hasChanged({ name: to, sighting })) return;
+      throw new BundleError(to, "it was changed while it was renamed");
+    });
   }
 
   #unload(name: string): void {

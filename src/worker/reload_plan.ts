@@ -76,7 +76,7 @@ export function planReload(input: ReloadInput): ReloadPlan {
   for (const [name, sighting] of current.models) {
     if (busy.has(name) || waiting.has(name) || movedTo.has(name)) continue;
     if (!isSettled(input, name)) continue;
-    const { serving, failure } = movedFrom.has(name) ? {} as KnownModel : known.get(name) ?? {};
+    const { serving, failure } = known.get(name) ?? {};
     if (serving && isSameBundle(serving, sighting)) {
       if (failure || serving.identity !== sighting.identity) confirmed.push({ name, sighting });
     } else if (
@@ -107,16 +107,30 @@ function findRenames(input: ReloadInput): { renames: PlannedRename[]; waiting: S
       : isSettled(input, name) && there.identity !== serving.identity;
     if (isLeaving) leaving.set(keyOf(serving), name);
   }
-  const renames: PlannedRename[] = [];
+  const candidates: PlannedRename[] = [];
   const waiting = new Set<string>();
   for (const [to, sighting] of leaving.size > 0 ? current.models : []) {
     const from = leaving.get(keyOf(sighting));
     if (from === undefined || from === to) continue;
     leaving.delete(keyOf(sighting));
     if (busy.has(to) || !isSettled(input, to)) waiting.add(from);
-    else renames.push({ from, to, sighting });
+    else candidates.push({ from, to, sighting });
   }
-  return { renames, waiting };
+  return { renames: withoutGaps(candidates, current), waiting };
+}
+
+/**
+ * Drops renames after which the old name would stand for nothing although a bundle is there that has yet
+ * to be loaded. Such a name goes on serving what it serves, and the new name is loaded beside it, with
+ * the same programs.
+ */
+function withoutGaps(
+  renames: readonly PlannedRename[],
+  current: RepositorySnapshot,
+): PlannedRename[] {
+  const targets = new Set(renames.map(({ to }) => to));
+  const kept = renames.filter(({ from }) => !current.models.has(from) || targets.has(from));
+  return kept.length === renames.length ? kept : withoutGaps(kept, current);
 }
 
 /** Whether both polls saw the name in the same state. */

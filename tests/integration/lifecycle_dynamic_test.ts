@@ -13,6 +13,7 @@ import {
   stampOf,
   textOf,
 } from "../harness/stamped_bundle.ts";
+import { runStorm } from "../harness/load/lifecycle_storm.ts";
 import { type LogEvent, startServer, type TestServer } from "../harness/server.ts";
 
 const POLL = ["--model-poll-seconds", "0.2"];
@@ -287,4 +288,13 @@ Deno.test("a folder that cannot be read takes no models away", async () => {
   await server.waitForEvent(({ message }) => message === "a model folder can be read again");
   assert.equal(await ask(client, "m"), textOf(FIRST));
   assert.ok(!server.events.some(({ message }) => message === "model unloaded"));
+});
+
+Deno.test("a storm of changes breaks no answer and leaves nothing behind", async () => {
+  const seed = Date.now() % 1_000_000;
+  console.log(`lifecycle storm: seed ${seed}`);
+  const report = await runStorm({ seconds: 10, seed, clients: 4 });
+  assert.deepEqual(report.complaints, [], `seed ${seed}`);
+  assert.equal(report.handlesAfter, report.handlesBefore, `seed ${seed}`);
+  assert.ok(report.answers > 100, `only ${report.answers} answers`);
 });
