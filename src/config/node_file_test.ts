@@ -174,3 +174,20 @@ Deno.test("parseNodeFile() warns about keys that mean nothing", () => {
   assert.match(warnings[0]!, /workers\[0\]\.host has no effect; use workers\[0\]\.endpoints\.host/);
   assert.match(warnings[1]!, /gateway has no effect/);
 });
+
+Deno.test("parseNodeFile() knows the keys of hook grants and guesses mistyped ones", () => {
+  const block = (keys: string) => node(`global:\n  hooks:\n    models:\n      text:\n${keys}`);
+  const text = block("        allow_read: [/data/words]\n        allow_env: [TZ]");
+  assert.deepEqual(configOf(text).hooks.models.get("text"), {
+    allowRead: ["/data/words"],
+    allowNet: [],
+    allowEnv: ["TZ"],
+  });
+  refuses(
+    block("        allow_reed: [/data]"),
+    /unknown key global\.hooks\.models\.text\.allow_reed/,
+    /allow_read/,
+  );
+  refuses(block("        allow_run: [sh]"), /unknown key global\.hooks\.models\.text\.allow_run/);
+  refuses(node("global:\n  hooks:\n    memory: 5"), /unknown key global\.hooks\.memory/);
+});

@@ -2,10 +2,11 @@ import assert from "node:assert/strict";
 import { ConfigError } from "../errors.ts";
 import { loadConfig } from "./load.ts";
 import { parseNodeFile } from "./node_file.ts";
-import { type ConfigSources, resolveServerConfig } from "./resolve.ts";
+import { type ConfigSources, type FileLayer, resolveServerConfig } from "./resolve.ts";
 import { resolveWorker } from "./resolve_worker.ts";
 import { SERVER_KEYS } from "./server_config.ts";
 import { validateServerConfig } from "./validate.ts";
+import type { Mapping } from "./yaml.ts";
 
 function refuses(sources: ConfigSources, ...expected: RegExp[]): void {
   assert.throws(() => resolveServerConfig(sources), (error) => {
@@ -355,3 +356,43 @@ function valueOf(config: object, path: string): unknown {
   for (const field of fields) value = (value as Record<string, unknown>)[field];
   return value;
 }
+
+Deno.test("resolveServerConfig() reads the hooks block, its grants only from the file", () => {
+  const file = (values: Mapping): FileLayer => ({
+    file: "node.yaml",
+    values,
+    placeOf: (path) => `global.${path}`,
+  });
+  const defaults = resolveServerConfig({}).config.hooks;
+  assert.deepEqual(defaults, {
+    memoryBytes: 536_870_912,
+    callTimeoutSeconds: 60,
+    loadTimeoutSeconds: 30,
+    models: new Map(),
+  });
+  const grants = { allow_read: ["/data/words"], allow_net: ["db.example.com:5432", "[::1]:80"] };
+  const { config } = resolveServerConfig({
+    flags: new Map([["hook-memory-bytes", ["33554432"]]]),
+    environment: { INFERENCE_SERVER_HOOKS_CALL_TIMEOUT_SECONDS: "2.5" },
+    file: file({ hooks: { memory_bytes: 67_108_864n, models: { text: grants } } }),
+  });
+  assert.equal(config.hooks.memoryBytes, 33_554_432);
+  assert.equal(config.hooks.callTimeoutSeconds, 2.5);
+  assert.deepEqual(config.hooks.models.get("text"), {
+    allowRead: ["/data/words"],
+    allowNet: ["db.example.com:5432", "[::1]:80"],
+    allowEnv: [],
+  });
+  const refused: [Mapping, RegExp][] = [
+    [{ allow_read: ["data/words"] }, /global\.hooks\.models\.text\.allow_read must be .*absolute/],
+    [{ allow_read: ["/data/../etc"] }, /allow_read must be .*absolute/],
+    [{ allow_read: "/data" }, /allow_read must be/],
+    [{ allow_net: ["https://example.com/"] }, /allow_net must be .*hosts/],
+    [{ allow_net: ["*"] }, /allow_net must be/],
+    [{ allow_env: ["A-B"] }, /allow_env must be .*variables/],
+  ];
+  for (const [block, message] of refused) {
+    const layer = file({ hooks: { models: { text: block } } });
+    assert.throws(() => resolveServerConfig({ file: layer }), message);
+  }
+});

@@ -139,20 +139,23 @@ export function boundAllocations(limits: AllocationLimits): <T>(made: T) => T {
   for (const key of ["with", "toReversed", "toSorted"]) {
     replace(abstract.prototype, key, accounted);
   }
-  for (const key of ["transfer", "transferToFixedLength"]) {
-    replace(OriginalBuffer.prototype, key, accounted);
+  // These write what they make, so they are judged by what they are asked for.
+  for (const key of ["transfer", "transferToFixedLength", "resize"]) {
+    replace(
+      OriginalBuffer.prototype,
+      key,
+      (original) =>
+        function (this: unknown, ...args: never[]) {
+          const length = (args as unknown[])[0];
+          if (length === undefined) return apply(original, this, []);
+          if (typeof length !== "number") {
+            throw new TypeError(`${key}: the length must be a number`);
+          }
+          refuseOver(Math.max(0, length - (apply(bufferLength, this, []) as number)));
+          return apply(original, this, args);
+        },
+    );
   }
-  replace(
-    OriginalBuffer.prototype,
-    "resize",
-    (original) =>
-      function (this: unknown, ...args: never[]) {
-        const [length] = args as unknown[];
-        if (typeof length !== "number") throw new TypeError("resize: the length must be a number");
-        refuseOver(Math.max(0, length - (apply(bufferLength, this, []) as number)));
-        return apply(original, this, args);
-      },
-  );
   replace(globalThis, "structuredClone", accounted);
   replace(TextEncoder.prototype, "encode", accounted);
   return account;

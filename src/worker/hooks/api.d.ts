@@ -1,7 +1,11 @@
+/// <reference path="./helpers/api.d.ts" />
 /**
- * What a bundle's `model.ts` may use. Copy this file beside a hook for editor support; nothing else is
- * within its reach: no network, environment, subprocess, FFI, write or import, and only the bundle's own
- * folder to read.
+ * What a bundle's `model.ts` may use, with `helpers`. Copy this file and the one it refers to beside a hook
+ * for editor support. Besides the language itself there are timers, `console` (a few lines a second, to
+ * the server's log), `performance.now`, `crypto.getRandomValues` and `randomUUID`, `TextEncoder`,
+ * `TextDecoder`, `URL`, `AbortController`, `structuredClone`, `atob` and `btoa`. Nothing can be imported
+ * and nothing else is within reach, WebAssembly and `FinalizationRegistry` included; what the operator
+ * grants a model appears as `Deno.readTextFile` and its kin, `fetch` and `Deno.connect`, `Deno.env.get`.
  */
 
 /** A tensor as hooks see it: little-endian, row-major bytes; BYTES elements are length-prefixed. */

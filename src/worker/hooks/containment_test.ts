@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type Fixture, open, textOf } from "./testing.ts";
+import { bytes, DOUBLE, failure, type Fixture, open, textOf } from "./testing.ts";
 
 /** A hook that tries each piece of code in the first tensor and tells, line by line, how it went. */
 const TRY = `register_model("m", {
@@ -124,4 +124,255 @@ Deno.test("hook code sees the globals it is meant to see, and no others", async 
   for (const name of ["console", "helpers", "bundle", "setTimeout", "performance", "crypto"]) {
     assert.ok(names.includes(name), name);
   }
+});
+
+/** Ways to use up memory. The heap's end costs the thread, array buffers only the call. */
+const BOMBS: Readonly<Record<string, readonly [lost: "memory" | undefined, code: string]>> = {
+  objects: ["memory", `const k = []; for (let i = 0;; i++) k.push({ i, a: [i] });`],
+  numbers: ["memory", `const k = []; for (;;) k.push(1.5);`],
+  text: ["memory", `let s = "xy"; for (;;) { s += s; if (/[^xy]/.test(s)) break; }`],
+  map: ["memory", `const k = new Map(); for (let i = 0;; i++) k.set(i, "" + i);`],
+  lists: ["memory", `const k = []; for (;;) k.push(new Array(1e6).fill(k.length + 0.5));`],
+  "slowly, between timers": [
+    "memory",
+    `const k = [];
+     for (;;) {
+       for (let i = 0; i < 1e5; i++) k.push({ i });
+       await new Promise((resolve) => setTimeout(resolve));
+     }`,
+  ],
+  "caught and repeated": [
+    "memory",
+    `const k = []; for (;;) try { for (;;) k.push({ k: [k.length] }); } catch {}`,
+  ],
+  buffers: [undefined, `const k = []; for (;;) k.push(new Uint8Array(2 ** 20).fill(1));`],
+  "small buffers": [undefined, `const k = []; for (;;) k.push(new Float32Array(5e3).fill(1));`],
+  "one buffer": [undefined, `new Uint8Array(2 ** 33).fill(1);`],
+  "one plain buffer": [undefined, `new Uint8Array(new ArrayBuffer(2 ** 33)).fill(1);`],
+  "the constructor of an array": [
+    undefined,
+    `new (new Uint8Array(1).constructor)(2 ** 33).fill(1);`,
+  ],
+  "the constructor of all arrays": [
+    undefined,
+    `Reflect.construct(Object.getPrototypeOf(new Float64Array(1)).constructor, [2 ** 30]).fill(1);`,
+  ],
+  "a subclass": [undefined, `class Mine extends Uint8Array {} new Mine(2 ** 33).fill(1);`],
+  "from()": [undefined, `const k = []; for (;;) k.push(Uint8Array.from({ length: 1e5 }));`],
+  "map()": [
+    undefined,
+    `const a = new Uint8Array(2 ** 20), k = []; for (;;) k.push(a.map(() => 1));`,
+  ],
+  "slice()": [undefined, `const a = new Uint8Array(2 ** 22), k = []; for (;;) k.push(a.slice());`],
+  "toReversed()": [
+    undefined,
+    `const a = new Uint8Array(2 ** 22), k = []; for (;;) k.push(a.toReversed());`,
+  ],
+  "ArrayBuffer.slice()": [
+    undefined,
+    `const a = new ArrayBuffer(2 ** 22), k = []; for (;;) k.push(a.slice());`,
+  ],
+  "transfer()": [undefined, `new Uint8Array(new ArrayBuffer(8).transfer(2 ** 33)).fill(1);`],
+  "resize()": [
+    undefined,
+    `const b = new ArrayBuffer(8, { maxByteLength: 2 ** 30 }); b.resize(2 ** 30);
+     new Uint8Array(b).fill(1);`,
+  ],
+  "structuredClone()": [
+    undefined,
+    `const a = [new Uint8Array(2 ** 22)], k = []; for (;;) k.push(structuredClone(a));`,
+  ],
+  "encode()": [
+    undefined,
+    `const s = "x".repeat(2 ** 20), k = []; for (;;) k.push(new TextEncoder().encode(s));`,
+  ],
+  "reading files": [undefined, `const k = []; for (;;) k.push(bundle.readBytes("weights"));`],
+};
+
+Deno.test("a hook that uses up memory costs its call, and its neighbours nothing", async () => {
+  using neighbour = await open(DOUBLE);
+  const source = `const bombs = [${
+    Object.values(BOMBS).map(([, code]) => `async () => { ${code} }`).join(",\n")
+  }];
+  register_model("m", { async preprocess([t]) { await bombs[t.data[0]]?.(); return [t]; } });`;
+  using fixture = await open(source, {
+    memoryBytes: 48 * 2 ** 20,
+    callTimeoutMs: 60_000,
+    files: { weights: "w".repeat(2 ** 20) },
+  });
+  const baseBytes = Deno.memoryUsage().rss;
+  let peakBytes = 0;
+  const timer = setInterval(() => peakBytes = Math.max(peakBytes, Deno.memoryUsage().rss), 10);
+  try {
+    for (const [index, [name, [lost]]] of Object.entries(BOMBS).entries()) {
+      fixture.lost.length = 0;
+      const [status, message] = await failure(fixture.pool.call("preprocess", [bytes([index])]));
+      assert.equal(status, "INTERNAL", name);
+      assert.match(message, /memory/i, name);
+      assert.deepEqual(fixture.lost, lost ? [lost] : [], name);
+      const [output] = await neighbour.pool.call("preprocess", [bytes([21])]);
+      assert.equal(output!.data[0], 42, name);
+      const [own] = await fixture.pool.call("preprocess", [bytes([255])]);
+      assert.equal(own!.data[0], 255, name);
+    }
+    // A map that grows is copied, and the limit is doubled once so that V8 can stop it.
+    assert.ok(peakBytes - baseBytes < 512 * 2 ** 20, `grew by ${peakBytes - baseBytes} bytes`);
+  } finally {
+    clearInterval(timer);
+  }
+});
+
+/** What a hook may do to the language it shares with the code around it. Only its own answers suffer. */
+const POLLUTION: readonly string[] = [
+  `Promise = class {}; Promise.prototype.then = () => {};`,
+  `Object.getPrototypeOf(Promise.resolve()).then = () => {};`,
+  `Object.defineProperty(Object.getPrototypeOf(Promise.resolve()), "constructor", { get() { throw 1; } });`,
+  `for (const key of ["map", "filter", "push", "slice", Symbol.iterator]) Array.prototype[key] = () => [];`,
+  `for (const key of [0, 1, "length", "data"]) {
+     Object.defineProperty(Object.prototype, key, { get: () => 7, set() {}, configurable: true });
+   }`,
+  `Object.prototype.type = "result"; Object.prototype.id = 1; Object.prototype.outputs = [];`,
+  `structuredClone = () => {}; JSON.stringify = () => { throw 1; }; Map.prototype.get = () => 1;`,
+  `WeakMap.prototype.get = () => [1]; String.prototype.slice = () => ({ big: new Array(1e6) });`,
+  `Function.prototype.call = Function.prototype.apply = Function.prototype.bind = () => {};`,
+  `Reflect.apply = Reflect.construct = Reflect.defineProperty = () => {}; Array.isArray = () => true;`,
+  `ArrayBuffer.isView = () => true; Error = class {}; TypeError = undefined;`,
+  `for (let id = 0; id < 1e4; id++) { clearTimeout(id); clearInterval(id); }`,
+  `for (const name of Object.getOwnPropertyNames(globalThis)) try { delete globalThis[name]; } catch {}`,
+  `Object.setPrototypeOf(globalThis, null);`,
+  `onmessage = onerror = () => {}; addEventListener("message", () => {});`,
+];
+
+/** Answers that would be costly to build outside. */
+const ANSWERS: readonly string[] = [
+  `[{ ...t, shape: new Array(1e6).fill(1) }]`,
+  `[{ ...t, name: "n".repeat(1e7) }]`,
+  `[{ ...t, datatype: { big: new Array(1e6) } }]`,
+  `new Array(1e6).fill(t)`,
+  `{ length: 1e6 }`,
+  `[new Proxy({}, { get() { throw new Error("trap"); } })]`,
+  `[{ ...t, shape: [{ valueOf: () => 1 }] }]`,
+  `[{ name: "x", datatype: "UINT8", shape: [1], data: new Proxy(t.data, {}) }]`,
+  `(() => { throw { toString() { for (;;) {} } }; })()`,
+  `(() => { throw new Error("e".repeat(1e7)); })()`,
+  `new Promise(() => {})`,
+  `{ then() { for (;;) {} } }`,
+];
+
+Deno.test("a hook that breaks the language or answers with garbage breaks its own calls at most", async () => {
+  using neighbour = await open(DOUBLE);
+  const source = (before: string, answer: string) =>
+    `register_model("m", { preprocess([t]) { ${before}; return ${answer}; } });`;
+  const cases = [
+    ...POLLUTION.map((code) => source(code, "[t]")),
+    ...ANSWERS.map((answer) => source("", answer)),
+  ];
+  for (const code of cases) {
+    using fixture = await open(code, { callTimeoutMs: 1500 });
+    const outcome = await fixture.pool.call("preprocess", [bytes([1])]).then(
+      (outputs) => outputs.map((tensor) => [...tensor.data]),
+      (error: Error) => error.message,
+    );
+    if (typeof outcome === "string") assert.ok(outcome.length < 700, code);
+    else assert.deepEqual(outcome, [[1]], code);
+    const [output] = await neighbour.pool.call("preprocess", [bytes([21])]);
+    assert.equal(output!.data[0], 42, code);
+  }
+});
+
+Deno.test("threads of hooks that loop or sleep are gone when their pool is", async () => {
+  const threads = () =>
+    [...Deno.readDirSync("/proc/self/task")].filter(({ name }) => {
+      try {
+        return Deno.readTextFileSync(`/proc/self/task/${name}/comm`).startsWith("worker-");
+      } catch {
+        return false;
+      }
+    }).length;
+  const before = threads();
+  for (
+    const code of [
+      `for (;;) {}`,
+      `await new Promise(() => {})`,
+      `/(x+x+)+y/.test("x".repeat(60))`,
+      `(async () => { for (;;) await 0; })(); await new Promise(() => {})`,
+    ]
+  ) {
+    using fixture = await open(`register_model("m", { async preprocess() { ${code} } });`, {
+      callTimeoutMs: 200,
+    });
+    assert.match((await failure(fixture.pool.call("preprocess", [])))[1], /longer than 0.2 s/);
+  }
+  const deadlineMs = performance.now() + 20_000;
+  while (threads() > before) {
+    assert.ok(performance.now() < deadlineMs, "a thread lives on");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+});
+
+Deno.test("open() ends a hook file that never finishes loading", async () => {
+  for (const source of ["for (;;) {}", "await new Promise(() => {});"]) {
+    await assert.rejects(open(source, { loadTimeoutMs: 1000 }), /took longer than 1 s to load/);
+  }
+});
+
+Deno.test("what hooks log arrives in bounded lines, and few of them", async () => {
+  using fixture = await open(`register_model("m", { preprocess(inputs) {
+    console.warn("first", { a: 1 }, new Uint8Array(3));
+    for (let i = 0; i < 1e5; i++) console.log("x".repeat(1e4));
+    return inputs;
+  } });`);
+  await fixture.pool.call("preprocess", [bytes([1])]);
+  assert.equal(fixture.output[0], `warn first {"a":1} Uint8Array(3 bytes)`);
+  // The loop may take longer than the second that the bound is for.
+  assert.ok(fixture.output.length < 400, `${fixture.output.length} lines`);
+  assert.ok(fixture.output.every((line) => line.length < 520));
+});
+
+Deno.test("the operator's grants open what they name and nothing else", async () => {
+  const folder = Deno.makeTempDirSync();
+  Deno.writeTextFileSync(`${folder}/granted`, "granted text");
+  Deno.writeTextFileSync(`${folder}/other`, "other text");
+  Deno.env.set("HOOK_TEST_GRANTED", "granted value");
+  Deno.env.set("HOOK_TEST_OTHER", "other value");
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  using other = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const accepting = listener.accept().then((connection) => connection.close());
+  using fixture = await open(TRY, {
+    grants: {
+      allowRead: [`${folder}/granted`],
+      allowNet: [`127.0.0.1:${listener.addr.port}`],
+      allowEnv: ["HOOK_TEST_GRANTED"],
+    },
+  });
+  const read = (file: string) => `Deno.readTextFileSync(${JSON.stringify(`${folder}/${file}`)})`;
+  assert.equal(await attempt(fixture, read("granted")), "did granted text");
+  assert.equal(await attempt(fixture, read("other")), "refused NotCapable");
+  assert.equal(
+    await attempt(fixture, `Deno.readTextFileSync("/proc/self/environ")`),
+    "refused NotCapable",
+  );
+  assert.equal(await attempt(fixture, `Deno.env.get("HOOK_TEST_GRANTED")`), "did granted value");
+  assert.equal(await attempt(fixture, `Deno.env.get("HOOK_TEST_OTHER")`), "refused NotCapable");
+  const connect = (port: number) =>
+    `{ const c = await Deno.connect({ hostname: "127.0.0.1", port: ${port} }); c.close(); }`;
+  assert.equal(await attempt(fixture, connect(listener.addr.port)), "did undefined");
+  assert.equal(await attempt(fixture, connect(other.addr.port)), "refused NotCapable");
+  assert.equal(
+    await attempt(fixture, `fetch("http://127.0.0.1:${other.addr.port}/")`),
+    "refused NotCapable",
+  );
+  for (
+    const code of [
+      `Deno.writeTextFileSync("x", "y")`,
+      `new Deno.Command("true").outputSync()`,
+      `Deno.exit(3)`,
+      `Deno[Deno.internal].core.ops`,
+      `Deno.env.set("A", "b")`,
+    ]
+  ) assert.match(await attempt(fixture, code), /^refused TypeError/, code);
+  await accepting;
+  Deno.env.delete("HOOK_TEST_GRANTED");
+  Deno.env.delete("HOOK_TEST_OTHER");
+  Deno.removeSync(folder, { recursive: true });
 });

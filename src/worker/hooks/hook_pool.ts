@@ -231,13 +231,14 @@ export class HookPool implements Disposable {
     this.#busy.add(free);
     const deadlineMs = limits.deadlineMs ?? Infinity;
     const ownMs = performance.now() + this.#options.callTimeoutMs;
+    const budgetMs = untilMs(Math.min(deadlineMs, ownMs));
     call.timer = setTimeout(() => {
       const error = deadlineMs <= ownMs ? this.#late(hook) : new InternalError(
         `${hook} of model ${JSON.stringify(this.#options.model)} took longer than ` +
           `${this.#options.callTimeoutMs / 1000} s`,
       );
       this.#lose(free, error, "timeout");
-    }, untilMs(Math.min(deadlineMs, ownMs)));
+    }, budgetMs);
     const inputs = call.inputs.map(({ name, datatype, shape, data }) => ({
       name,
       datatype,
@@ -249,7 +250,7 @@ export class HookPool implements Disposable {
         free.port.postMessage(message, transfer);
       });
     }
-    const message: ToHookWorker = { type: "call", id: free.callId, hook, inputs };
+    const message: ToHookWorker = { type: "call", id: free.callId, hook, inputs, budgetMs };
     free.port.postMessage(message, inputs.map((tensor) => tensor.data.buffer));
   }
 
@@ -346,9 +347,14 @@ export class HookPool implements Disposable {
     };
     port.onmessageerror = () => end("it sent an unreadable message", "crash");
     worker.onmessage = ({ data }: MessageEvent<FromSandbox>) => {
-      if (data.type === "ended") end(data.reason, "crash");
-      else {started.unwatch = memoryWatch.add(data.thread, memoryBytes, () =>
-          end(exhausted, "memory"));}
+      if (data.type === "started") {
+        started.unwatch = memoryWatch.add(
+          data.thread,
+          memoryBytes,
+          () => end(exhausted, "memory"),
+        );
+      } else if (data.isExhausted) end(exhausted, "memory");
+      else end(data.reason, "crash");
     };
     worker.onerror = (event) => {
       event.preventDefault();
@@ -362,6 +368,7 @@ export class HookPool implements Disposable {
         directory,
         source,
         memoryBytes,
+        callTimeoutMs: this.#options.callTimeoutMs,
         grants: {
           read: grants.allowRead.length > 0,
           net: grants.allowNet.length > 0,

@@ -10,6 +10,7 @@ import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { NamedTensor } from "../../tensor/mod.ts";
 import { boundAllocations } from "./allocation.ts";
+import { type Guard, makeGuard } from "./guard.ts";
 import { helpers } from "./helpers/mod.ts";
 import { MetaCall, packTensors } from "./meta_call.ts";
 import type { FromHookWorker, HookLoad, ToHookWorker, ToSandbox } from "./messages.ts";
@@ -33,6 +34,7 @@ const scope = globalThis as unknown as Record<string, unknown>;
 // Taken before the hook file runs, so that it cannot replace them.
 const readFile = Deno.readFileSync;
 const repeat = globalThis.setInterval;
+const now = performance.now.bind(performance);
 const cut = Function.prototype.call.bind(String.prototype.slice) as (
   text: string,
   from: number,
@@ -42,14 +44,19 @@ const cut = Function.prototype.call.bind(String.prototype.slice) as (
 let post: (message: FromHookWorker, transfer?: Transferable[]) => void;
 let registered: Registered | undefined;
 let current: MetaCall | undefined;
+let guard: Guard;
+/** When the call in progress is to be over. */
+let endMs: number | undefined;
 
 globalThis.addEventListener("message", (event) => {
   const { port, load: options } = (event as MessageEvent<ToSandbox>).data;
   const send = port.postMessage.bind(port);
   post = (message, transfer = []) => send(message, transfer);
   port.addEventListener("message", ({ data }: MessageEvent<ToHookWorker>) => {
-    if (data.type === "call") void handle(data);
-    else current?.answer(data);
+    if (data.type === "call") {
+      endMs = now() + data.budgetMs;
+      guard.schedule(() => void handle(data));
+    } else guard.schedule(() => current?.answer(data));
   });
   port.start();
   void load(options);
@@ -110,18 +117,20 @@ function prepareGlobals(name: string, directory: string, account: <T>(made: T) =
  * Reports what ends this thread. Where the heap reaches its limit V8 ends the running code, uncatchably,
  * and raises the limit so that the process survives: a raised limit is the sign.
  */
-function watchThread(memoryBytes: number): void {
+function watchThread(memoryBytes: number, collect: () => void): void {
   const heapLimit = getHeapStatistics().heap_size_limit;
+  // Buffers that native code made are only seen once they are there; a refused one is garbage by now.
+  const isOver = () => getHeapStatistics().external_memory > 2 * memoryBytes;
   repeat(() => {
-    const { heap_size_limit, external_memory } = getHeapStatistics();
-    // The second is for what native code made, which is only seen once it is there.
-    if (heap_size_limit > heapLimit || external_memory > 2 * memoryBytes) {
-      post({ type: "exhausted" });
-    }
+    if (getHeapStatistics().heap_size_limit > heapLimit) return post({ type: "exhausted" });
+    if (!isOver()) return;
+    collect();
+    if (isOver()) post({ type: "exhausted" });
   }, HEAP_CHECK_MS);
   let isReported = false;
   const stray = (event: Event, error: unknown) => {
     event.preventDefault();
+    event.stopImmediatePropagation();
     if (isReported) return;
     isReported = true;
     post({ type: "stray", message: describe(error) });
@@ -150,13 +159,19 @@ async function load(options: HookLoad): Promise<void> {
     }
     const url = `data:application/typescript;base64,${btoa(binary)}`;
     Deno.permissions.revokeSync({ name: "read", path: options.codeFolder });
-    watchThread(options.memoryBytes);
+    const collect = makeCollector();
+    watchThread(options.memoryBytes, collect);
     const account = boundAllocations({
       limitBytes: options.memoryBytes,
       heldBytes: () => getHeapStatistics().external_memory,
-      collect: makeCollector(),
+      collect,
+    });
+    guard = makeGuard({
+      budgetMs: () => endMs === undefined ? options.callTimeoutMs : endMs - now(),
+      onTimeout: () => post({ type: "stray", message: "code that ran for too long" }),
     });
     const evaluate = sealRealm({
+      guard,
       grants: options.grants,
       log: (level, text) => post({ type: "output", level, text }),
     });
@@ -188,6 +203,7 @@ async function handle({ id, hook, inputs }: ToHookWorker & { type: "call" }): Pr
   } catch (error) {
     post({ type: "error", id, message: describe(error), sequence: meta?.sequenceOf(error) });
   } finally {
+    endMs = undefined;
     if (current === meta) current = undefined;
   }
 }

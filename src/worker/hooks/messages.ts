@@ -28,6 +28,8 @@ export interface HookLoad {
   readonly source: string;
   /** Bound on its heap, and again on its array buffers. */
   readonly memoryBytes: number;
+  /** Bound on code that runs outside of any call. */
+  readonly callTimeoutMs: number;
   /** Which kinds of thing are granted. */
   readonly grants: { readonly read: boolean; readonly net: boolean; readonly env: boolean };
 }
@@ -41,7 +43,7 @@ export interface ToSandbox {
 
 export type FromSandbox =
   | { readonly type: "started"; readonly thread: number }
-  | { readonly type: "ended"; readonly reason: string };
+  | { readonly type: "ended"; readonly reason: string; readonly isExhausted: boolean };
 
 export type ToHookWorker =
   | {
@@ -49,6 +51,8 @@ export type ToHookWorker =
     readonly id: number;
     readonly hook: HookName;
     readonly inputs: readonly NamedTensor[];
+    /** How long it may take. */
+    readonly budgetMs: number;
   }
   /** The answer to a `subcall` or `scratch` of the call `id`. */
   | {

@@ -6,6 +6,7 @@
  */
 
 import { registerHooks } from "node:module";
+import type { Guard } from "./guard.ts";
 
 /** Globals that stay. Whatever a later Deno adds is gone until it is named here. */
 const KEPT: ReadonlySet<string> = new Set(
@@ -13,11 +14,11 @@ const KEPT: ReadonlySet<string> = new Set(
     "Promise RegExp Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError " +
     "URIError SuppressedError DisposableStack AsyncDisposableStack globalThis JSON Math Intl Temporal " +
     "ArrayBuffer SharedArrayBuffer Atomics DataView Map BigInt Set Iterator WeakMap WeakSet Proxy " +
-    "Reflect FinalizationRegistry WeakRef decodeURI decodeURIComponent encodeURI encodeURIComponent " +
+    "Reflect WeakRef decodeURI decodeURIComponent encodeURI encodeURIComponent " +
     "escape unescape eval isFinite isNaN Uint8Array Int8Array Uint16Array Int16Array Uint32Array " +
     "Int32Array BigUint64Array BigInt64Array Uint8ClampedArray Float16Array Float32Array Float64Array " +
     "queueMicrotask AbortController AbortSignal DOMException Event EventTarget TextDecoder TextEncoder " +
-    "URL URLSearchParams atob btoa crypto structuredClone").split(" "),
+    "URL URLSearchParams atob btoa structuredClone").split(" "),
 );
 /** Stay where the operator let the hooks connect to something. */
 const KEPT_FOR_NET = ["fetch", "Headers", "Request", "Response", "WebSocket"];
@@ -32,6 +33,8 @@ export type OutputLevel = "debug" | "info" | "warn" | "error";
 export interface RealmOptions {
   /** What is granted beyond the bundle's folder. */
   readonly grants: { readonly read: boolean; readonly net: boolean; readonly env: boolean };
+  /** What timers run their callbacks in. */
+  readonly guard: Guard;
   readonly log: (level: OutputLevel, text: string) => void;
 }
 
@@ -39,7 +42,9 @@ export interface RealmOptions {
  * Seals this thread's realm for good.
  * @returns the one way left to evaluate a module: by an exact specifier, once
  */
-export function sealRealm({ grants, log }: RealmOptions): (specifier: string) => Promise<unknown> {
+export function sealRealm(
+  { grants, guard, log }: RealmOptions,
+): (specifier: string) => Promise<unknown> {
   const importable = new Set<string>();
   registerHooks({
     resolve(specifier, context, next) {
@@ -50,22 +55,30 @@ export function sealRealm({ grants, log }: RealmOptions): (specifier: string) =>
     },
   });
   const scope = globalThis as unknown as Record<string, unknown>;
-  const timers = makeTimers();
+  const timers = makeTimers(guard);
   const kept = new Set([...KEPT, ...(grants.net ? KEPT_FOR_NET : [])]);
   const granted = grantedApi(grants);
   // They carry the messages between the pool and this thread.
   for (const type of [MessagePort, MessageEvent, Event, EventTarget]) freezeChain(type.prototype);
+  const getRandomValues = crypto.getRandomValues.bind(crypto);
+  const randomUUID = crypto.randomUUID.bind(crypto);
   const clock = performance.now.bind(performance);
   const { timeOrigin } = performance;
   for (const name of Object.getOwnPropertyNames(scope)) {
-    if (!kept.has(name)) delete scope[name];
+    if (!kept.has(name) && Object.getOwnPropertyDescriptor(scope, name)?.configurable) {
+      delete scope[name];
+    }
   }
   Object.assign(scope, timers, {
     self: scope,
+    // What its slower half answers with would run outside the guard.
+    crypto: Object.freeze({ getRandomValues, randomUUID }),
     console: makeConsole(log, clock),
     performance: Object.freeze({ now: clock, timeOrigin }),
     ...(granted ? { Deno: granted } : {}),
   });
+  // Its event would come from outside the guard.
+  delete (AbortSignal as { timeout?: unknown }).timeout;
   // Call sites lead to the functions, and so to the values, of the code that called.
   Object.defineProperty(Error, "prepareStackTrace", { value: undefined });
   return (specifier) => {
@@ -97,7 +110,7 @@ function grantedApi(grants: RealmOptions["grants"]): object | undefined {
 }
 
 /** Timers by numbers of their own, so that a hook cannot clear one it did not start. */
-function makeTimers(): Record<string, unknown> {
+function makeTimers(guard: Guard): Record<string, unknown> {
   const { setTimeout, setInterval, clearTimeout } = globalThis;
   const { set, get, delete: remove } = Map.prototype;
   const call = Function.prototype.call.bind(Function.prototype.call) as <T>(
@@ -114,7 +127,7 @@ function makeTimers(): Record<string, unknown> {
     const id = ++count;
     const fire = () => {
       if (!repeats) call(remove, running, id);
-      callback(...args);
+      guard.run(() => void callback(...args));
     };
     const timer = repeats ? setInterval(fire, delay) : setTimeout(fire, delay);
     call(set, running, id, timer);

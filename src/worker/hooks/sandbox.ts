@@ -29,8 +29,12 @@ scope.onmessage = ({ data }) => {
   thread.stdout.resume();
   thread.stderr.resume();
   let reason = "its thread left";
-  thread.on("error", (error: Error) => reason = String(error.message).slice(0, 500));
-  thread.on("exit", () => scope.postMessage({ type: "ended", reason }));
+  let isExhausted = false;
+  thread.on("error", (error: Error & { code?: string }) => {
+    isExhausted = error.code === "ERR_WORKER_OUT_OF_MEMORY";
+    reason = String(error.message).slice(0, 500);
+  });
+  thread.on("exit", () => scope.postMessage({ type: "ended", reason, isExhausted }));
   // Node's types know only ports of their own kind.
   thread.postMessage(data, [data.port as unknown as ArrayBuffer]);
   scope.postMessage({ type: "started", thread: thread.threadId });
