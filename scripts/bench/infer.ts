@@ -1,8 +1,8 @@
 /**
  * `deno task bench infer`: what serving costs over the bare loop. One client, one request in flight:
  * latency through gRPC, divided by that of the host → device → execute → host loop of the same model,
- * both on this machine, in turns, in this run. Then 10 000 requests, with the server's memory before and
- * after.
+ * both on this machine, in turns, in this run. Then the server's memory over tens of thousands of
+ * requests.
  */
 
 import { InferenceClient } from "../../src/client/mod.ts";
@@ -17,6 +17,8 @@ import { micros, percentile, timeEach } from "./statistics.ts";
 const ROUNDS = 5;
 const REQUESTS_PER_ROUND = 1000;
 const MEMORY_REQUESTS = 10_000;
+/** After the first one, in which heaps and pools find their size. */
+const MEMORY_ROUNDS = 3;
 /** Figures of the server's `/metrics` that would grow with a leak. */
 const MEMORY_SERIES = [
   "process_resident_memory_bytes",
@@ -60,12 +62,15 @@ export async function run(): Promise<void> {
   }
   console.log(`  median ratio ${percentile(ratios, 0.5).toFixed(2)} (aim: at most 2)`);
 
-  const before = await memory(server);
-  await timeEach(MEMORY_REQUESTS, served);
-  const after = await memory(server);
-  console.log(`memory of the server, before and after ${MEMORY_REQUESTS} requests`);
+  console.log(`memory of the server, after every ${MEMORY_REQUESTS} requests`);
+  const readings = [];
+  for (let round = 0; round <= MEMORY_ROUNDS; round++) {
+    await timeEach(MEMORY_REQUESTS, served);
+    readings.push(await memory(server));
+  }
   for (const series of MEMORY_SERIES) {
-    console.log(`  ${series.padEnd(40)}${format(before, series)} -> ${format(after, series)}`);
+    const values = readings.map((reading) => format(reading, series).padStart(10));
+    console.log(`  ${series.padEnd(40)}${values.join("")}`);
   }
   await grpc.close();
 }

@@ -156,7 +156,7 @@ export class Scheduler {
       return Promise.reject(error);
     }
     this.#queued++;
-    if (!this.#isDispatching) void this.#dispatchAll();
+    this.#wake();
     return promise;
   }
 
@@ -167,7 +167,7 @@ export class Scheduler {
   runExclusive<T>(work: () => Promise<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     this.#exclusive.push(() => work().then(resolve, reject));
-    if (!this.#isDispatching) void this.#dispatchAll();
+    this.#wake();
     return promise;
   }
 
@@ -197,8 +197,17 @@ export class Scheduler {
     clearTimeout(timer);
   }
 
-  async #dispatchAll(): Promise<void> {
+  /**
+   * Starts dispatching, but not before the caller's turn of the event loop is over: requests that came in
+   * one read from a socket are then all queued, and the first does not leave alone.
+   */
+  #wake(): void {
+    if (this.#isDispatching) return;
     this.#isDispatching = true;
+    queueMicrotask(() => void this.#dispatchAll());
+  }
+
+  async #dispatchAll(): Promise<void> {
     try {
       while (this.#queued > 0 || this.#exclusive.length > 0) {
         const exclusive = this.#exclusive.shift();

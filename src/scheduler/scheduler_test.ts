@@ -105,6 +105,7 @@ Deno.test("submit() gives every request of a shared dispatch its own rows", asyn
   subject.admit(device.model("m"));
   device.isOpen = false;
   const first = subject.submit(device.named("m"), work([1]));
+  await settle();
   const others = [
     subject.submit(device.named("m"), work([2, 3])),
     subject.submit(device.named("m"), work([4])),
@@ -121,12 +122,21 @@ Deno.test("submit() gives every request of a shared dispatch its own rows", asyn
   assert.deepEqual(subject.queueOf("m")!.counters.sizes, new Map([[1, 1], [4, 1]]));
 });
 
+Deno.test("requests that come in one turn of the event loop share their first dispatch", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  await Promise.all([1, 2, 3, 4].map((value) => subject.submit(device.named("m"), work([value]))));
+  assert.deepEqual(device.started.map(({ size }) => size), [4]);
+});
+
 Deno.test("submit() retries a failed batch one by one, so that only the bad request fails", async () => {
   const device = new Device();
   const subject = scheduler(device);
   subject.admit(device.model("m"));
   device.isOpen = false;
   const head = subject.submit(device.named("m"), work([1]));
+  await settle();
   const good = subject.submit(device.named("m"), work([2]));
   const bad = subject.submit(device.named("m"), work([255]));
   device.isOpen = true;
@@ -142,6 +152,7 @@ Deno.test("submit() refuses beyond the queue limit, unknown models and after shu
   subject.admit(device.model("m"));
   device.isOpen = false;
   const running = subject.submit(device.named("m"), work([1]));
+  await settle();
   const queued = [1, 2, 3, 4].map((value) => subject.submit(device.named("m"), work([value])));
   assert.equal(await statusOf(subject.submit(device.named("m"), work([9]))), "RESOURCE_EXHAUSTED");
   assert.equal(await statusOf(subject.submit(device.named("nobody"), work([9]))), "NOT_FOUND");
@@ -159,6 +170,7 @@ Deno.test("submit() drops what was cancelled or is late before it reaches the de
   device.isOpen = false;
   let isGone = false;
   const running = subject.submit(device.named("m"), work([1]));
+  await settle();
   const late = subject.submit(device.named("m"), work([2], { deadlineMs: 5 }));
   const cancelled = subject.submit(device.named("m"), work([3], { isAborted: () => isGone }));
   const kept = subject.submit(device.named("m"), work([4], { deadlineMs: 100 }));
@@ -217,6 +229,7 @@ Deno.test("remove() fails queued requests with NOT_FOUND and leaves other models
   subject.admit(device.model("b"));
   device.isOpen = false;
   const running = subject.submit(device.named("a"), work([1]));
+  await settle();
   const queuedA = subject.submit(device.named("a"), work([2]));
   const queuedB = subject.submit(device.named("b"), work([3]));
   subject.remove("a");
@@ -233,6 +246,7 @@ Deno.test("shutdown() fails what is still queued when its grace is over", async 
   subject.admit(device.model("m"));
   device.isOpen = false;
   const running = subject.submit(device.named("m"), work([1]));
+  await settle();
   const queued = subject.submit(device.named("m"), work([2]));
   const stopped = subject.shutdown(0);
   assert.equal(await statusOf(queued), "UNAVAILABLE");
@@ -249,6 +263,7 @@ Deno.test("committed work goes before the discipline, in its own order, and past
   }
   device.isOpen = false;
   const all = [subject.submit(device.named("a"), work([1]))];
+  await settle();
   for (const value of [2, 3, 4, 5]) all.push(subject.submit(device.named("a"), work([value])));
   for (const value of [10, 11]) {
     all.push(subject.submit(device.named("a"), work([value], { isCommitted: true })));
@@ -282,6 +297,7 @@ Deno.test("runExclusive() runs between dispatches, ahead of requests that wait, 
   subject.admit(device.model("m"));
   device.isOpen = false;
   const running = subject.submit(device.named("m"), work([1]));
+  await settle();
   const waiting = subject.submit(device.named("m"), work([2]));
   const seen: number[] = [];
   const failing = subject.runExclusive(() => Promise.reject(new Error("no memory")));
@@ -305,7 +321,9 @@ Deno.test("queued work runs on the version it was prepared for, and no dispatch 
   const before = device.model("m", { sizes: () => [1, 2] });
   subject.admit(before);
   device.isOpen = false;
-  const old = [1, 2, 3].map((value) => subject.submit(before, work([value])));
+  const old = [subject.submit(before, work([1]))];
+  await settle();
+  for (const value of [2, 3]) old.push(subject.submit(before, work([value])));
   const after = device.model("m", {
     sizes: () => [1, 4],
     run: ({ size, inputs }) => {
@@ -348,6 +366,7 @@ Deno.test("rename() lets two models change places and loses no request", async (
   for (const model of [a!, b!, c!]) subject.admit(model);
   device.isOpen = false;
   const running = subject.submit(c!, work([9]));
+  await settle();
   const waiting = [subject.submit(a!, work([1])), subject.submit(b!, work([2]))];
   const overtaken = subject.submit(c!, work([3]));
   subject.rename([
