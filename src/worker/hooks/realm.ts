@@ -93,19 +93,55 @@ function freezeChain(prototype: object): void {
   }
 }
 
-/** The few functions of `Deno` that a grant is for; permissions are checked inside them. */
+/**
+ * The few functions of `Deno` that a grant is for. Permissions are checked inside them; what is not granted
+ * is refused before, because at a terminal Deno would ask.
+ */
 function grantedApi(grants: RealmOptions["grants"]): object | undefined {
   if (!grants.read && !grants.net && !grants.env) return undefined;
-  const { readFile, readFileSync, readTextFile, readTextFileSync, readDirSync, statSync } = Deno;
-  const { get, has } = Deno.env;
+  const { querySync } = Deno.permissions;
+  const query = querySync.bind(Deno.permissions);
+  const { connect, connectTls } = Deno;
+  const { NotCapable } = Deno.errors;
+  const require = (descriptor: Deno.PermissionDescriptor, what: string) => {
+    if (query(descriptor).state !== "granted") {
+      throw new NotCapable(`${what} is not granted to the hooks of this model`);
+    }
+  };
+  const reading = <T>(read: (path: string) => T) => (path: string): T => {
+    require({ name: "read", path: `${path}` }, "this path");
+    return read(`${path}`);
+  };
+  const connecting =
+    <T>(connect: (options: { hostname: string; port: number }) => T) =>
+    ({ hostname = "127.0.0.1", port }: { hostname?: string; port: number }): T => {
+      const options = { hostname: `${hostname}`, port: +port };
+      require({ name: "net", host: `${options.hostname}:${options.port}` }, "this host");
+      return connect(options);
+    };
+  const get = Deno.env.get.bind(Deno.env);
+  const variable = (name: string): string | undefined => {
+    require({ name: "env", variable: `${name}` }, "this variable");
+    return get(`${name}`);
+  };
   return Object.freeze({
     ...(grants.read
-      ? { readFile, readFileSync, readTextFile, readTextFileSync, readDirSync, statSync }
+      ? {
+        readFile: reading(Deno.readFile),
+        readFileSync: reading(Deno.readFileSync),
+        readTextFile: reading(Deno.readTextFile),
+        readTextFileSync: reading(Deno.readTextFileSync),
+        readDirSync: reading(Deno.readDirSync),
+        statSync: reading(Deno.statSync),
+      }
       : {}),
-    ...(grants.net ? { connect: Deno.connect, connectTls: Deno.connectTls } : {}),
-    ...(grants.env
-      ? { env: Object.freeze({ get: get.bind(Deno.env), has: has.bind(Deno.env) }) }
+    ...(grants.net
+      ? {
+        connect: connecting((options) => connect(options)),
+        connectTls: connecting((options) => connectTls(options)),
+      }
       : {}),
+    ...(grants.env ? { env: Object.freeze({ get: variable }) } : {}),
   });
 }
 

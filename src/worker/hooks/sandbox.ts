@@ -20,6 +20,8 @@ const YOUNG_GENERATION_MIB = 48;
 
 scope.onmessage = ({ data }) => {
   const thread = new Thread(new URL("./hook_worker.ts", import.meta.url), {
+    // Else it is copied from here, which at a terminal asks for a permission.
+    env: {},
     resourceLimits: {
       maxOldGenerationSizeMb: Math.max(16, Math.ceil(data.load.memoryBytes / MEBIBYTE)),
       maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB,
