@@ -155,8 +155,10 @@ class Storm {
       return;
     }
     const history = this.#histories.get(model === "meta" ? STAGE : model)!;
-    const era = history.eras.lastIndexOf(found);
     const { newest } = history;
+    // Models that change places come back: the earliest era that is possible is the one that is meant.
+    let era = history.eras.indexOf(found, newest?.era ?? 0);
+    if (era < 0) era = history.eras.lastIndexOf(found);
     if (era < 0) this.complaints.push(`${model} answered ${found}, which never was`);
     else if (newest && era < newest.era && startMs > newest.sinceMs) {
       this.complaints.push(`${model} answered ${found} after ${history.eras[newest.era]}`);
