@@ -85,6 +85,9 @@ interface PoolWorker {
   session: MetaSession | undefined;
 }
 
+/** How long a call may go on after its caller's deadline before its worker counts as hanging. */
+const LATE_GRACE_MS = 1000;
+
 /** States: open → disposed. */
 export class HookPool implements Disposable {
   readonly #options: HookPoolOptions;
@@ -231,14 +234,21 @@ export class HookPool implements Disposable {
     this.#busy.add(free);
     const deadlineMs = limits.deadlineMs ?? Infinity;
     const ownMs = performance.now() + this.#options.callTimeoutMs;
-    const budgetMs = untilMs(Math.min(deadlineMs, ownMs));
-    call.timer = setTimeout(() => {
-      const error = deadlineMs <= ownMs ? this.#late(hook) : new InternalError(
-        `${hook} of model ${JSON.stringify(this.#options.model)} took longer than ` +
-          `${this.#options.callTimeoutMs / 1000} s`,
-      );
-      this.#lose(free, error, "timeout");
-    }, budgetMs);
+    const endMs = Math.min(deadlineMs + LATE_GRACE_MS, ownMs);
+    const end = () => {
+      const text = `${hook} of model ${JSON.stringify(this.#options.model)} took longer than ` +
+        `${this.#options.callTimeoutMs / 1000} s`;
+      this.#lose(free, new InternalError(text), "timeout");
+    };
+    call.timer = deadlineMs < ownMs
+      ? setTimeout(() => {
+        // The caller is answered now; the worker, which may only be awaiting a stage that will refuse
+        // as late too, is not worth a new one's start unless it really hangs.
+        call.reject(this.#late(hook));
+        call.timer = setTimeout(end, untilMs(endMs));
+      }, untilMs(deadlineMs))
+      : setTimeout(end, untilMs(endMs));
+    const budgetMs = untilMs(endMs);
     const inputs = call.inputs.map(({ name, datatype, shape, data }) => ({
       name,
       datatype,

@@ -197,3 +197,18 @@ Deno.test("open() refuses a hook file of the other kind", async () => {
   await assert.rejects(open(DOUBLE, { kind: "meta" }), /did not call register_meta/);
   await assert.rejects(open(META), /did not call register_model/);
 });
+
+Deno.test("a call that is late but not stuck costs its caller the answer, and nobody the worker", async () => {
+  using fixture = await open(`register_model("m", {
+    async preprocess([t]) {
+      await new Promise((resolve) => setTimeout(resolve, t.data[0]));
+      return [t];
+    },
+  });`);
+  const deadlineMs = performance.now() + 50;
+  const late = failure(fixture.pool.call("preprocess", [bytes([200])], { deadlineMs }));
+  assert.equal((await late)[0], "DEADLINE_EXCEEDED");
+  assert.ok(performance.now() < deadlineMs + 140, "the caller waited for the hook");
+  assert.equal((await fixture.pool.call("preprocess", [bytes([1])]))[0]!.data[0], 1);
+  assert.deepEqual(fixture.lost, []);
+});

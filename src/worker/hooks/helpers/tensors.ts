@@ -222,7 +222,8 @@ function encodeNumbers(name: string, datatype: string, values: TensorSource): Ui
   }
   if (
     ArrayBuffer.isView(values) &&
-    (values.constructor === element.array ||
+    // By prototype: in the sealed realm of hooks, constructors are replaced by counting ones.
+    (Object.getPrototypeOf(values) === element.array.prototype ||
       values instanceof Uint8ClampedArray && element.array === Uint8Array)
   ) {
     return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
