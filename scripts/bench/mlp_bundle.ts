@@ -1,10 +1,9 @@
-/** The multilayer perceptron that benchmarks serve: 784 → 512 → 10, FP32, random weights. */
+/** The multilayer perceptron that benchmarks serve: 784 → 512 (or as told) → 10, FP32, random weights. */
 
 import { fileURLToPath } from "node:url";
 import { safetensors, stablehlo, writeBundle } from "../../tests/harness/bundle_builder.ts";
 
 const INPUTS = 784;
-const HIDDEN = 512;
 const OUTPUTS = 10;
 
 /** Bytes of `count` FP32 values in [-0.05, 0.05) from a fixed seed (a 32-bit linear congruence). */
@@ -19,12 +18,12 @@ export function randomFloats(count: number, seed: number): Uint8Array {
   return new Uint8Array(values.buffer);
 }
 
-function program(batch: number): string {
+function program(batch: number, hidden: number): string {
   const [x, w0, h, w1, y] = [
     `${batch}x${INPUTS}xf32`,
-    `${INPUTS}x${HIDDEN}xf32`,
-    `${batch}x${HIDDEN}xf32`,
-    `${HIDDEN}x${OUTPUTS}xf32`,
+    `${INPUTS}x${hidden}xf32`,
+    `${batch}x${hidden}xf32`,
+    `${hidden}x${OUTPUTS}xf32`,
     `${batch}x${OUTPUTS}xf32`,
   ];
   const dot = (a: string, b: string, types: [string, string, string]) =>
@@ -32,9 +31,9 @@ function program(batch: number): string {
     `(tensor<${types[0]}>, tensor<${types[1]}>) -> tensor<${types[2]}>`;
   const bias = (b: string, from: number, to: string) =>
     `stablehlo.broadcast_in_dim ${b}, dims = [1] : (tensor<${from}xf32>) -> tensor<${to}>`;
-  return stablehlo([x, w0, `${HIDDEN}xf32`, w1, `${OUTPUTS}xf32`], [y], [
+  return stablehlo([x, w0, `${hidden}xf32`, w1, `${OUTPUTS}xf32`], [y], [
     `%0 = ${dot("%arg0", "%arg1", [x, w0, h])}`,
-    `%1 = ${bias("%arg2", HIDDEN, h)}`,
+    `%1 = ${bias("%arg2", hidden, h)}`,
     `%2 = stablehlo.add %0, %1 : tensor<${h}>`,
     `%3 = stablehlo.constant dense<0.0> : tensor<${h}>`,
     `%4 = stablehlo.maximum %2, %3 : tensor<${h}>`,
@@ -44,8 +43,12 @@ function program(batch: number): string {
   ], ["%7"]);
 }
 
-/** Writes the bundle `mlp`, compiled for `sizes`, into a folder; gives its directory. */
-export function writeMlpBundle(root: string, sizes: readonly number[] = [1]): Promise<string> {
+/** Writes the bundle `mlp`, compiled for `sizes` with `hidden` units, into a folder; gives its directory. */
+export function writeMlpBundle(
+  root: string,
+  sizes: readonly number[] = [1],
+  hidden = 512,
+): Promise<string> {
   const tensor = (name: string, shape: number[], seed: number) => ({
     name,
     dtype: "F32",
@@ -60,11 +63,11 @@ export function writeMlpBundle(root: string, sizes: readonly number[] = [1]): Pr
       executable_outputs: [{ name: "y", dtype: "f32", shape: "na", dims: { a: OUTPUTS } }],
       batching: { compiled_batch_sizes: sizes },
     }),
-    ...Object.fromEntries(sizes.map((size) => [`model.b${size}.mlir`, program(size)])),
+    ...Object.fromEntries(sizes.map((size) => [`model.b${size}.mlir`, program(size, hidden)])),
     "weights.safetensors": safetensors([
-      tensor("w0", [INPUTS, HIDDEN], 1),
-      tensor("b0", [HIDDEN], 2),
-      tensor("w1", [HIDDEN, OUTPUTS], 3),
+      tensor("w0", [INPUTS, hidden], 1),
+      tensor("b0", [hidden], 2),
+      tensor("w1", [hidden, OUTPUTS], 3),
       tensor("b1", [OUTPUTS], 4),
     ]),
   });
