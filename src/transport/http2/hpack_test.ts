@@ -203,6 +203,7 @@ Deno.test("HpackEncoder writes RFC 7541 C.4 byte for byte", () => {
   });
 });
 
+// C.1.3, 42 in eight bits, has no counterpart: no field of HPACK has a prefix that wide.
 Deno.test("HpackEncoder writes integers as RFC 7541 C.1 does: 10 and 1337 in five bits", () => {
   for (const [size, bytes] of [[10, "2a"], [1337, "3f 9a 0a"]] as const) {
     const encoder = new HpackEncoder();
