@@ -3,4 +3,4 @@
 # `bundle validate /models/mine`, ...
 set -eu
 cd "$(dirname -- "$0")/.."
-exec ./scripts/deno run -A main.ts "$@"
+exec ./scripts/deno run -A --no-prompt main.ts "$@"

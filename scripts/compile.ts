@@ -21,6 +21,7 @@ async function compile(output: string): Promise<number> {
       "--quiet",
       "--no-check",
       "--allow-all",
+      "--no-prompt",
       ...INCLUDED.flatMap((path) => ["--include", root + path]),
       "--output",
       output,

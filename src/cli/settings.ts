@@ -15,6 +15,15 @@ export interface Setting {
   readonly origin: Origin;
 }
 
+/** Blocks per model, by path. */
+const MODEL_BLOCKS: readonly (readonly [
+  path: string,
+  blocks: (config: ServerConfig) => ReadonlyMap<string, object>,
+])[] = [
+  ["scheduler.models", (config) => config.scheduler.models],
+  ["hooks.models", (config) => config.hooks.models],
+];
+
 /** Every setting in the order of the table; per-model blocks follow, with the file as their origin. */
 export function settingsOf(config: ServerConfig, origins: Origins): Setting[] {
   const settings: Setting[] = SERVER_KEYS.map(({ path, fields }) => {
@@ -26,13 +35,15 @@ export function settingsOf(config: ServerConfig, origins: Origins): Setting[] {
       origin: origins.get(path) ?? { source: "default", name: "" },
     };
   });
-  for (const [model, block] of config.scheduler.models) {
-    for (const [field, value] of Object.entries(block)) {
-      settings.push({
-        path: `scheduler.models.${model}.${fileSpelling(field)}`,
-        value: value ?? null,
-        origin: { source: "file", name: "node file" },
-      });
+  for (const [path, blocks] of MODEL_BLOCKS) {
+    for (const [model, block] of blocks(config)) {
+      for (const [field, value] of Object.entries(block)) {
+        settings.push({
+          path: `${path}.${model}.${fileSpelling(field)}`,
+          value: (value ?? null) as Setting["value"],
+          origin: { source: "file", name: "node file" },
+        });
+      }
     }
   }
   return settings;
