@@ -97,7 +97,10 @@ function overload(count: number, budgetMs: (random: () => number) => number): Ar
 Deno.test("edf meets more deadlines than fifo on the same overloaded trace, and starts nothing in vain", async () => {
   const arrivals = overload(3000, (random) => 15 + random() * 120);
   const [fifo, edf] = [await replay(arrivals, "fifo"), await replay(arrivals, "edf")];
-  assert.ok(edf.met > fifo.met * 1.05, `edf met ${edf.met}, fifo ${fifo.met} of ${arrivals.length}`);
+  assert.ok(
+    edf.met > fifo.met * 1.05,
+    `edf met ${edf.met}, fifo ${fifo.met} of ${arrivals.length}`,
+  );
   assert.equal(edf.met, edf.ran.length, "something ran that could not finish in time");
   assert.ok(fifo.met < fifo.ran.length);
 });
