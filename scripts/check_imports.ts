@@ -11,6 +11,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "log.ts": [],
   "nearest.ts": [],
+  // Where a compiled program differs from one run from source.
+  "standalone.ts": [],
+  // A child process's line to the supervisor that started it.
+  "parent_link.ts": ["errors.ts", "log.ts"],
   // The folders of ffi are one part to each other; others may be allowed ffi/libc alone.
   "ffi": [],
   "ffi/libc": [],
@@ -20,7 +24,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "metrics": ["errors.ts", "log.ts"],
   "transport": ["errors.ts", "log.ts"],
   "protocol": ["tensor", "errors.ts"],
-  "bundle": ["ffi/libc", "tensor", "errors.ts", "log.ts", "nearest.ts"],
+  "bundle": ["ffi/libc", "tensor", "errors.ts", "log.ts", "nearest.ts", "standalone.ts"],
   "client": ["transport", "protocol", "tensor", "ffi/libc", "errors.ts", "log.ts"],
   "scheduler": ["tensor", "config", "metrics", "errors.ts", "log.ts"],
   "runtime": [
@@ -33,9 +37,18 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "metrics",
     "errors.ts",
     "log.ts",
+    "standalone.ts",
   ],
-  "gateway": ["transport", "protocol", "metrics", "config", "errors.ts", "log.ts"],
-  "supervisor": ["config", "errors.ts", "log.ts"],
+  "gateway": [
+    "transport",
+    "protocol",
+    "metrics",
+    "config",
+    "errors.ts",
+    "log.ts",
+    "parent_link.ts",
+  ],
+  "supervisor": ["config", "errors.ts", "log.ts", "parent_link.ts", "standalone.ts"],
   "worker": [
     "scheduler",
     "runtime",
@@ -48,6 +61,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "ffi/libc",
     "errors.ts",
     "log.ts",
+    "parent_link.ts",
+    "standalone.ts",
   ],
   "cli": [
     "worker",
@@ -62,6 +77,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "errors.ts",
     "log.ts",
     "nearest.ts",
+    "parent_link.ts",
+    "standalone.ts",
+    // For `ctl`, which calls the control services.
+    "transport",
+    "protocol",
   ],
   "main.ts": ["cli"],
 };
