@@ -64,11 +64,23 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "parent_link.ts",
     "standalone.ts",
   ],
+  // The load generator: a client of the wire, and a reader of bundles for shapes and goldens.
+  "loadgen": [
+    "client",
+    "bundle",
+    "transport",
+    "protocol",
+    "tensor",
+    "config",
+    "errors.ts",
+    "log.ts",
+  ],
   "cli": [
     "worker",
     "gateway",
     "supervisor",
     "client",
+    "loadgen",
     // For `bundle validate`, which compiles and runs programs without a worker around them.
     "runtime",
     "bundle",
