@@ -4,6 +4,9 @@
  * nothing is read at import time.
  */
 export * from "./environment.ts";
+export * from "./gateway_address.ts";
+export * from "./gateway_config.ts";
+export * from "./gateway_load.ts";
 export * from "./load.ts";
 export * from "./node_file.ts";
 export type { WorkerEntry } from "./node_workers.ts";
