@@ -12,17 +12,30 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export const NODE_FILE_VARIABLE = "REACTANT_NODE_FILE";
 /** The variable that names the worker to be. */
 export const WORKER_NAME_VARIABLE = "REACTANT_WORKER_NAME";
+/** The variable that names the role. */
+export const ROLE_VARIABLE = "REACTANT_ROLE";
+/** The variable with the number of devices, or their selectors. */
+export const GPUS_VARIABLE = "REACTANT_GPUS";
+/** The variable with the number of workers of a node without devices. */
+export const CPU_WORKERS_VARIABLE = "REACTANT_CPU_WORKERS";
+/** The variable with the number of restarts in a row after which the node gives up; 0: none. */
+export const MAX_RESTARTS_VARIABLE = "REACTANT_SUPERVISOR_MAX_RESTARTS";
+/** The variable that names the folder the supervisor writes its node file into. */
+export const RUNTIME_DIR_VARIABLE = "REACTANT_RUNTIME_DIR";
 
 /** Read by other processes of a node; a worker inherits them and must not complain. */
 const READ_ELSEWHERE = [
+  ROLE_VARIABLE,
+  GPUS_VARIABLE,
+  CPU_WORKERS_VARIABLE,
+  MAX_RESTARTS_VARIABLE,
+  RUNTIME_DIR_VARIABLE,
   "REACTANT_CACHE_DIR",
-  "REACTANT_CPU_WORKERS",
   "REACTANT_GATEWAY_FILE",
   "REACTANT_GPU",
-  "REACTANT_GPUS",
   "REACTANT_GPU_VERSION",
-  "REACTANT_ROLE",
-  "REACTANT_SUPERVISOR_MAX_RESTARTS",
+  "REACTANT_SUPERVISOR_CHILD",
+  "REACTANT_SUPERVISOR_SOCKET",
   "REACTANT_WORKSPACE_ROOT",
 ];
 const READ_ELSEWHERE_PREFIXES = ["REACTANT_CLIENT_", "REACTANT_GATEWAY_", "REACTANT_GPU_RECLAIM_"];

@@ -32,7 +32,8 @@ export interface NodeFile {
   readonly warnings: readonly string[];
 }
 
-const KEYS = [
+/** The keys of a node file. */
+export const NODE_KEYS: readonly string[] = [
   "model_repo",
   "base_port",
   "metrics_base_port",
@@ -44,7 +45,8 @@ const KEYS = [
   "models",
   "gateway",
 ];
-const ROLES: readonly Role[] = ["all", "workers", "gateway"];
+/** Every `Role`. */
+export const ROLES: readonly Role[] = ["all", "workers", "gateway"];
 
 /**
  * Reads and checks a node file.
@@ -52,22 +54,25 @@ const ROLES: readonly Role[] = ["all", "workers", "gateway"];
  * @throws {ConfigError} when it cannot be read or breaks a rule; the message names file, key and value
  */
 export function readNodeFile(path: string): NodeFile {
-  let text: string;
+  return parseNodeFile(readNodeText(path), path);
+}
+
+/** The text of a node file. @throws {ConfigError} when it cannot be read */
+export function readNodeText(path: string): string {
   try {
-    text = Deno.readTextFileSync(path);
+    return Deno.readTextFileSync(path);
   } catch (error) {
     const problem = error instanceof Deno.errors.NotFound
       ? "does not exist; give its path with --node-file"
       : `cannot be read: ${(error as Error).message}`;
     throw new ConfigError(`Node file ${JSON.stringify(path)} ${problem}`, { cause: error });
   }
-  return parseNodeFile(text, path);
 }
 
 /** `readNodeFile` for text that is at hand; `file` is the name messages use. */
 export function parseNodeFile(text: string, file: string): NodeFile {
   const raw = parseMapping(text, file);
-  for (const key of Object.keys(raw)) checkKey(key, key, KEYS, file, key);
+  for (const key of Object.keys(raw)) checkKey(key, key, NODE_KEYS, file, key);
   const modelRepo = raw["model_repo"];
   if (typeof modelRepo !== "string" || modelRepo === "") {
     throw wrong(file, "model_repo", "the path of the folder that holds the bundles", modelRepo);
@@ -94,15 +99,22 @@ export function parseNodeFile(text: string, file: string): NodeFile {
   };
 }
 
-function readRole(value: unknown, file: string): Role {
+/** The role a word names, in any case. */
+export function parseRole(text: string): Role | undefined {
+  const word = text.trim().toLowerCase();
+  return ROLES.find((known) => known === word);
+}
+
+/** A file's `role`. @throws {ConfigError} */
+export function readRole(value: unknown, file: string): Role {
   if (value === undefined) return "all";
-  const word = typeof value === "string" ? value.trim().toLowerCase() : undefined;
-  const role = ROLES.find((known) => known === word);
+  const role = typeof value === "string" ? parseRole(value) : undefined;
   if (role === undefined) throw wrong(file, "role", `one of ${ROLES.join(", ")}`, value);
   return role;
 }
 
-function readDevices(value: unknown, file: string): DeviceChoice {
+/** A file's `gpus`. @throws {ConfigError} */
+export function readDevices(value: unknown, file: string): DeviceChoice {
   if (value === undefined) return "auto";
   if (typeof value === "string" && value.trim().toLowerCase() === "auto") return "auto";
   if (typeof value === "bigint" && value >= 0n && value <= 1024n) {

@@ -3,6 +3,7 @@
  * that reads, checks, prints or documents it. Adding a key means adding a field and a row here.
  */
 
+import { parseCpuList } from "./cpu_list.ts";
 import {
   boolean,
   choice,
@@ -70,6 +71,8 @@ export interface RuntimeConfig {
   readonly compileParallelism: number;
   /** Compute threads and hook threads of this worker; 0 means its share of the host's CPUs. */
   readonly workerThreads: number;
+  /** Processors its threads may run on, for example `0-3,8`; empty: any. */
+  readonly workerCores: string;
 }
 
 /** How requests wait, coalesce and take turns. */
@@ -244,6 +247,12 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
       min: 0,
       variable: "REACTANT_WORKER_THREADS",
       help: "compute threads and hook threads; 0: the worker's share of the CPUs",
+    }),
+    workerCores: text("", {
+      variable: "REACTANT_WORKER_CORES",
+      expects: "a list of processors such as 0-3,8",
+      pattern: (value) => value === "" || parseCpuList(value) !== undefined,
+      help: "processors its threads may run on, such as 0-3,8; empty: any",
     }),
   },
   scheduler: {

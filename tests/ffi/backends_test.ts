@@ -24,6 +24,7 @@ function runtime(changes: Partial<RuntimeConfig>): RuntimeConfig {
     sharedHostWeightsMode: "666",
     compileParallelism: 0,
     workerThreads: 0,
+    workerCores: "",
     ...changes,
   };
 }
