@@ -8,13 +8,17 @@ import type {
 } from "@bufbuild/protobuf";
 import { InternalError } from "../errors.ts";
 import {
+  decodeInferResponse,
   decodeResponse,
+  encodeInferRequest,
   encodeMessage,
   GRPCInferenceService,
+  type InferResponse,
   methodPath,
   type ModelConfig,
   type ModelMetadataResponse,
   type ModelStatistics,
+  type OutgoingRequest,
   type RepositoryIndexResponse_ModelIndex,
   type ServerMetadataResponse,
 } from "../protocol/mod.ts";
@@ -105,5 +109,17 @@ export class InferenceClient {
   /** Runs a model. */
   async infer(call: InferCall, options: UnaryOptions = {}): Promise<InferAnswer> {
     return decodeInferAnswer(await this.#unary(INFER_PATH, encodeInferCall(call), options));
+  }
+
+  /** Runs a model with a request that says itself where its tensors lie; the answer is not unpacked. */
+  async inferRaw(request: OutgoingRequest, options: UnaryOptions = {}): Promise<InferResponse> {
+    return decodeInferResponse(
+      await this.#unary(INFER_PATH, encodeInferRequest(request), options),
+    );
+  }
+
+  /** Runs a model with a message that is encoded already; its chunks must stay as they are. */
+  async inferMessage(message: Message, options: UnaryOptions = {}): Promise<InferAnswer> {
+    return decodeInferAnswer(await this.#unary(INFER_PATH, message, options));
   }
 }

@@ -1,0 +1,108 @@
+/** Memory that clients and servers of one machine both see, cut into slots for requests. */
+
+import { createSharedMemory, type SharedMemory, unlinkSharedMemory } from "../../ffi/libc/mod.ts";
+import { InvalidArgumentError } from "../errors.ts";
+import { SlotAllocator, type SlotRun } from "./slots.ts";
+
+export interface SharedMemoryPoolOptions {
+  /** In all; each slot gets an equal share, rounded down to whole alignments. Default 256 MiB. */
+  readonly byteLength?: number;
+  /** Requests that can be staged at once. Default 8. */
+  readonly slots?: number;
+  /** Part of the object's name. Default `reactant`. */
+  readonly baseName?: string;
+  /** Permission bits of the object: a server under another user needs more than the default `0o600`. */
+  readonly mode?: number;
+}
+
+/** Every tensor in a slot begins at a multiple of this: a cache line. */
+export const SLOT_ALIGNMENT = 64;
+
+/** A run of slots, and its bytes. Give it back by disposing it, once nobody reads or writes it. */
+export interface StagingArea extends Disposable {
+  /** Where it begins in the region. */
+  readonly offset: number;
+  /** A view of the memory itself: what a server writes shows up here. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * One POSIX shared-memory object. Servers are told about it by a `SharedMemoryRoute`. Disposing unmaps
+ * and removes it; areas that are still out must not be touched after that.
+ */
+export class SharedMemoryPool implements Disposable {
+  /** Name of the object, as servers open it: `/shm-{base}-{pid}-{16 hex digits}`. */
+  readonly key: string;
+  /** Name of the region, as requests refer to it: the key without its slash. */
+  readonly region: string;
+  readonly slotBytes: number;
+  readonly #slots: SlotAllocator;
+  readonly #memory: SharedMemory;
+  #isDisposed = false;
+
+  /** @throws {SystemCallError} when the object cannot be made */
+  constructor(options: SharedMemoryPoolOptions = {}) {
+    const { byteLength = 2 ** 28, slots = 8, baseName = "reactant", mode } = options;
+    const share = Math.floor(byteLength / slots);
+    this.slotBytes = share - share % SLOT_ALIGNMENT;
+    if (!Number.isInteger(slots) || slots < 1 || this.slotBytes < SLOT_ALIGNMENT) {
+      throw new InvalidArgumentError(
+        `A pool of ${byteLength} bytes cannot have ${slots} slots of ${SLOT_ALIGNMENT} bytes or more`,
+      );
+    }
+    if (!/^[A-Za-z0-9_.-]{1,128}$/.test(baseName)) {
+      throw new InvalidArgumentError(
+        `${
+          JSON.stringify(baseName)
+        } cannot be part of an object's name: use letters, digits, _ . -`,
+      );
+    }
+    const random = crypto.getRandomValues(new Uint8Array(8)).toHex();
+    this.region = `shm-${baseName}-${Deno.pid}-${random}`;
+    this.key = `/${this.region}`;
+    this.#slots = new SlotAllocator(slots);
+    this.#memory = createSharedMemory(this.key, { byteLength: slots * this.slotBytes, mode });
+  }
+
+  /** Bytes of the whole region. */
+  get byteLength(): number {
+    return this.#slots.size * this.slotBytes;
+  }
+
+  get slots(): number {
+    return this.#slots.size;
+  }
+
+  /**
+   * Room for `byteLength` bytes, in the order of asking. Contents are whatever was there before.
+   * @throws {InvalidArgumentError} at once when the whole pool is smaller
+   */
+  async acquire(byteLength: number): Promise<StagingArea> {
+    const count = Math.max(1, Math.ceil(byteLength / this.slotBytes));
+    if (count > this.#slots.size) {
+      throw new InvalidArgumentError(
+        `${byteLength} bytes do not fit the shared-memory pool of ${this.#slots.size} slots of ` +
+          `${this.slotBytes} bytes; make it larger`,
+      );
+    }
+    const run: SlotRun = await this.#slots.acquire(count);
+    const offset = run.first * this.slotBytes;
+    return {
+      offset,
+      bytes: this.#memory.bytes(offset, count * this.slotBytes),
+      [Symbol.dispose]: () => run[Symbol.dispose](),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.#memory[Symbol.dispose]();
+    unlinkSharedMemory(this.key);
+  }
+}
+
+/** `byteLength` rounded up so that what follows is aligned. */
+export function alignedLength(byteLength: number): number {
+  return Math.ceil(byteLength / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
+}
