@@ -1,0 +1,235 @@
+/**
+ * Which weights are on the device, which come next and which have to leave: the bookkeeping alone, over
+ * plain data. Whoever keeps it does what it says. Least recently used leaves first; what is pinned, in
+ * use, or was brought in for work that has not begun yet never does.
+ */
+
+/** States: absent → loading → resident → absent. */
+interface Entry {
+  readonly bytes: number;
+  state: "absent" | "loading" | "resident";
+  /** Dispatches that use it now. */
+  uses: number;
+  /** Outside the budget, and never evicted. */
+  isPinned: boolean;
+  /** Brought in and not used since. */
+  isFresh: boolean;
+}
+
+/** What is to be done to bring an entry in. */
+export type Admission<K> =
+  /** Its bytes are reserved: free the victims, then load it. */
+  | { readonly kind: "load"; readonly victims: readonly K[] }
+  /** What would have to leave cannot, for now. */
+  | { readonly kind: "wait" }
+  /** It is larger than the whole budget. */
+  | { readonly kind: "never" };
+
+export interface AdmitOptions<K> {
+  /**
+   * Whether work waits for an entry. One that is fresh stays until its work has begun, so that models
+   * do not take each other's place before any of them has run.
+   */
+  readonly isWanted?: (key: K) => boolean;
+}
+
+export class ResidencyLedger<K> {
+  readonly #entries = new Map<K, Entry>();
+  /** Resident entries that are not pinned, least recently used first. */
+  readonly #recency = new Set<K>();
+  #budgetBytes: number;
+  #residentBytes = 0;
+  #loadingBytes = 0;
+  #pinnedBytes = 0;
+  #evictions = 0;
+
+  constructor(budgetBytes: number) {
+    this.#budgetBytes = budgetBytes;
+  }
+
+  /** For entries that are not pinned. */
+  get budgetBytes(): number {
+    return this.#budgetBytes;
+  }
+
+  /** Changes the budget; what is too much then leaves with `trim`. */
+  set budgetBytes(bytes: number) {
+    this.#budgetBytes = bytes;
+  }
+
+  /** Resident entries that are not pinned. */
+  get residentBytes(): number {
+    return this.#residentBytes;
+  }
+
+  /** Reserved by entries that are being loaded and are not pinned. */
+  get loadingBytes(): number {
+    return this.#loadingBytes;
+  }
+
+  /** Pinned entries, resident or not. */
+  get pinnedBytes(): number {
+    return this.#pinnedBytes;
+  }
+
+  /** Entries that had to leave. */
+  get evictions(): number {
+    return this.#evictions;
+  }
+
+  /** Entries that are not pinned, least recently used first. */
+  get recency(): readonly K[] {
+    return [...this.#recency];
+  }
+
+  add(key: K, bytes: number): void {
+    if (this.#entries.has(key)) throw new TypeError("this entry is there already");
+    this.#entries.set(key, { bytes, state: "absent", uses: 0, isPinned: false, isFresh: false });
+  }
+
+  /** Forgets an entry, wherever it is. */
+  remove(key: K): void {
+    const entry = this.#entries.get(key);
+    if (!entry) return;
+    this.#account(entry, -1);
+    if (entry.isPinned) this.#pinnedBytes -= entry.bytes;
+    this.#recency.delete(key);
+    this.#entries.delete(key);
+  }
+
+  isResident(key: K): boolean {
+    return this.#entries.get(key)?.state === "resident";
+  }
+
+  usesOf(key: K): number {
+    return this.#entries.get(key)?.uses ?? 0;
+  }
+
+  /** Takes an entry out of the budget; it is not evicted any more. */
+  pin(key: K): void {
+    const entry = this.#get(key);
+    if (entry.isPinned) return;
+    this.#account(entry, -1);
+    entry.isPinned = true;
+    this.#pinnedBytes += entry.bytes;
+    this.#recency.delete(key);
+  }
+
+  /** Puts an entry under the budget again, most recently used; that may then be exceeded: see `trim`. */
+  unpin(key: K): void {
+    const entry = this.#get(key);
+    if (!entry.isPinned) return;
+    entry.isPinned = false;
+    this.#pinnedBytes -= entry.bytes;
+    this.#account(entry, 1);
+    if (entry.state === "resident") this.#recency.add(key);
+  }
+
+  /** A dispatch begins to use a resident entry, which makes it the most recently used one. */
+  beginUse(key: K): void {
+    const entry = this.#get(key);
+    if (entry.state !== "resident") throw new TypeError("this entry is not resident");
+    entry.uses++;
+    entry.isFresh = false;
+    if (this.#recency.delete(key)) this.#recency.add(key);
+  }
+
+  endUse(key: K): void {
+    const entry = this.#entries.get(key);
+    if (entry) entry.uses--;
+  }
+
+  /** Finds room for an absent entry, and reserves it. */
+  admit(key: K, options: AdmitOptions<K> = {}): Admission<K> {
+    const entry = this.#get(key);
+    if (entry.state !== "absent") throw new TypeError(`this entry is ${entry.state} already`);
+    // A pinned one has its room outside the budget, but what was there may not have left yet.
+    const needed = entry.isPinned ? 0 : entry.bytes;
+    if (needed > this.#budgetBytes) return { kind: "never" };
+    const victims = this.#victims(needed, options);
+    if (!victims) return { kind: "wait" };
+    for (const victim of victims) this.#leave(victim);
+    this.#evictions += victims.length;
+    entry.state = "loading";
+    this.#account(entry, 1);
+    return { kind: "load", victims };
+  }
+
+  /** An admitted entry is there now. */
+  loaded(key: K): void {
+    const entry = this.#get(key);
+    if (entry.state !== "loading") throw new TypeError(`this entry is ${entry.state}`);
+    this.#account(entry, -1);
+    entry.state = "resident";
+    entry.isFresh = true;
+    this.#account(entry, 1);
+    if (!entry.isPinned) this.#recency.add(key);
+  }
+
+  /** An admitted entry did not come. */
+  failed(key: K): void {
+    const entry = this.#entries.get(key);
+    if (entry?.state !== "loading") return;
+    this.#account(entry, -1);
+    entry.state = "absent";
+  }
+
+  /** Lets a resident entry go, pinned or not. One in use stays, and the answer is false. */
+  release(key: K): boolean {
+    const entry = this.#entries.get(key);
+    if (entry?.state !== "resident" || entry.uses > 0) return false;
+    this.#leave(key);
+    return true;
+  }
+
+  /** Evicts what the budget has no room for any more, as far as that can leave. */
+  trim(options: AdmitOptions<K> = {}): readonly K[] {
+    const victims: K[] = [];
+    for (const key of this.#recency) {
+      if (this.#residentBytes + this.#loadingBytes <= this.#budgetBytes) break;
+      if (!this.#isEvictable(key, options)) continue;
+      this.#leave(key);
+      this.#evictions++;
+      victims.push(key);
+    }
+    return victims;
+  }
+
+  /** What has to leave for `needed` bytes, least recently used first; `undefined` when too little can. */
+  #victims(needed: number, options: AdmitOptions<K>): K[] | undefined {
+    let excess = this.#residentBytes + this.#loadingBytes + needed - this.#budgetBytes;
+    const victims: K[] = [];
+    for (const key of this.#recency) {
+      if (excess <= 0) break;
+      if (!this.#isEvictable(key, options)) continue;
+      victims.push(key);
+      excess -= this.#get(key).bytes;
+    }
+    return excess <= 0 ? victims : undefined;
+  }
+
+  #isEvictable(key: K, { isWanted }: AdmitOptions<K>): boolean {
+    const { uses, isFresh } = this.#get(key);
+    return uses === 0 && !(isFresh && (isWanted?.(key) ?? false));
+  }
+
+  #leave(key: K): void {
+    const entry = this.#get(key);
+    this.#account(entry, -1);
+    entry.state = "absent";
+    entry.isFresh = false;
+    this.#recency.delete(key);
+  }
+
+  #account(entry: Entry, sign: 1 | -1): void {
+    if (entry.isPinned) return;
+    if (entry.state === "resident") this.#residentBytes += sign * entry.bytes;
+    else if (entry.state === "loading") this.#loadingBytes += sign * entry.bytes;
+  }
+
+  #get(key: K): Entry {
+    const entry = this.#entries.get(key);
+    if (!entry) throw new TypeError("there is no such entry");
+    return entry;
+  }
+}
