@@ -106,6 +106,13 @@ abstract class ChildFamily<Child> implements Family {
     }
   }
 
+  /** Drops the children whose label values are meant. */
+  drop(isMeant: (values: readonly string[]) => boolean): void {
+    for (const [key, { values }] of this.#children) {
+      if (isMeant(values)) this.#children.delete(key);
+    }
+  }
+
   *samples(constant: Labels): Iterable<Sample> {
     for (const { values, child } of this.#children.values()) {
       yield* this.samplesOf(child, labelsOf(constant, this.#labels, values));
