@@ -4,13 +4,18 @@ const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
 /**
  * Resolves with the first stop signal. A second one ends the process at once with status 1, for whoever
- * cannot wait for the drain. Disposing restores the default behaviour of both signals.
+ * cannot wait for the drain. A supervised process leaves SIGINT to its supervisor: a terminal sends it
+ * to both, and the supervisor's SIGTERM would then be the second. Disposing restores the default
+ * behaviour of both signals.
  */
-export function nextStopSignal(): { readonly signal: Promise<Deno.Signal> } & Disposable {
+export function nextStopSignal(
+  { isSupervised = false }: { readonly isSupervised?: boolean } = {},
+): { readonly signal: Promise<Deno.Signal> } & Disposable {
   const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
   let isStopping = false;
   const listeners = STOP_SIGNALS.map((signal) => {
     const listener = () => {
+      if (isSupervised && signal === "SIGINT") return;
       if (isStopping) Deno.exit(1);
       isStopping = true;
       resolve(signal);

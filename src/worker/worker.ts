@@ -8,9 +8,10 @@
 import { readFileSync } from "node:fs";
 import manifest from "../../deno.json" with { type: "json" };
 import { exitNow, getAffinity, setProcessAffinity } from "../../ffi/libc/mod.ts";
-import type { Origins, ServerConfig } from "../config/mod.ts";
+import { type Origins, parseCpuList, type ServerConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import type { ParentLink } from "../parent_link.ts";
 import { gpuLabel, serveHttp, WorkerMetrics } from "../metrics/mod.ts";
 import {
   ControlService,
@@ -54,16 +55,21 @@ export interface WorkerOptions {
   readonly logger: Logger;
   /** Where each setting came from, for error messages. */
   readonly origins: Origins;
+  /** To the supervisor, which is told how far this worker is; it leaves when the supervisor is gone. */
+  readonly link?: ParentLink | undefined;
 }
+
+/** How long calls in progress may take once nobody supervises this process any more. */
+const ORPHAN_GRACE_SECONDS = 3;
 
 /**
  * Serves until a stop signal, then drains; resolves with the exit code.
  * @throws {ConfigError} when a port, a certificate or the device cannot be had
  */
 export async function runWorker(options: WorkerOptions): Promise<number> {
-  const { config, workerName, logger } = options;
+  const { config, workerName, logger, link } = options;
   warnOfIneffectiveSettings(config, options.origins, logger);
-  using stop = nextStopSignal();
+  using stop = nextStopSignal({ isSupervised: link !== undefined });
   await using stack = new AsyncDisposableStack();
 
   const registry = stack.use(new ModelRegistry<ServedModel>());
@@ -74,6 +80,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     backend: undefined as Backend | undefined,
     executableCache: undefined as ExecutableCache | undefined,
     lifecycle: undefined as ModelLifecycle | undefined,
+    isListening: false,
     /** Everything that was there at the start is ready or has failed. */
     isLoaded: false,
     isStopping: false,
@@ -91,8 +98,10 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   });
   const health = new HealthStatus();
   const announceHealth = () => {
-    const status = readiness().isReady ? "SERVING" : "NOT_SERVING";
+    const { isReady } = readiness();
+    const status = isReady ? "SERVING" : "NOT_SERVING";
     for (const service of ["", GRPCInferenceService.typeName]) health.set(service, status);
+    if (state.isListening && state.isLoaded) link?.report(isReady ? "ready" : "unready");
   };
   announceHealth();
   const runner = new ModelRunner({
@@ -196,12 +205,15 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   }));
   const server = await listen(config, logger, methods, metrics);
   stack.defer(() => server.shutdown(0));
-  logger.info("listening", {
+  const addresses = {
     grpc: `${server.hostname}:${server.port}`,
     http: http && `${http.hostname}:${http.port}`,
-  });
+  };
+  logger.info("listening", addresses);
+  state.isListening = true;
+  link?.report("listening", addresses);
 
-  limitThreads(config.runtime.workerThreads);
+  limitThreads(config.runtime.workerThreads, config.runtime.workerCores);
   const backend = stack.use(await openBackend(config.runtime, logger));
   state.backend = backend;
   logger.info("device", { platform: backend.platform, kind: backend.deviceKind });
@@ -247,14 +259,19 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   );
   if (config.modelControlMode === "dynamic") watcher.start();
 
-  const signal = await stop.signal;
+  const orphaned = link?.closed.then(() => "supervisor gone" as const);
+  const signal = await Promise.race([stop.signal, ...(orphaned ? [orphaned] : [])]);
 
   // One deadline for everything there is to wait for.
-  const graceSeconds = config.endpoints.shutdownGraceSeconds;
+  const { shutdownGraceSeconds } = config.endpoints;
+  const graceSeconds = signal === "supervisor gone"
+    ? Math.min(shutdownGraceSeconds, ORPHAN_GRACE_SECONDS)
+    : shutdownGraceSeconds;
   const endMs = performance.now() + graceSeconds * 1000;
   const remainingMs = () => Math.max(0, endMs - performance.now());
   logger.info("stopping", { signal, graceSeconds });
   state.isStopping = true;
+  link?.report("stopping");
   watcher[Symbol.dispose]();
   health.close();
   await server.shutdown(remainingMs());
@@ -269,12 +286,18 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
 }
 
 /**
- * Keeps the process to `threads` of the processors it may use (0: all of them). XLA sizes its thread
- * pools by what is allowed when the client is created, so this comes first.
+ * Keeps the process to `threads` of the processors it may use (0: all of them), among those that `cores`
+ * lists if it lists any. XLA sizes its thread pools by what is allowed when the client is created, so
+ * this comes first.
  */
-function limitThreads(threads: number): void {
+function limitThreads(threads: number, cores: string): void {
   const allowed = getAffinity();
-  if (threads > 0 && threads < allowed.length) setProcessAffinity(allowed.slice(0, threads));
+  const wanted = cores === "" ? undefined : parseCpuList(cores);
+  // Processors that are not there (any more) must not keep a worker from starting.
+  const own = allowed.filter((processor) => wanted?.includes(processor) ?? true);
+  const usable = own.length > 0 ? own : allowed;
+  const count = threads > 0 ? Math.min(threads, usable.length) : usable.length;
+  if (count < allowed.length) setProcessAffinity(usable.slice(0, count));
 }
 
 /** Whether a promise settles within a time. */
