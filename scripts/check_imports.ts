@@ -20,7 +20,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "ffi/libc": [],
   "ffi/pjrt": [],
   "tensor": ["errors.ts"],
-  "config": ["errors.ts", "nearest.ts"],
+  "config": ["errors.ts", "nearest.ts", "standalone.ts"],
   "metrics": ["errors.ts", "log.ts"],
   "transport": ["errors.ts", "log.ts"],
   "protocol": ["tensor", "errors.ts"],

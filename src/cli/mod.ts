@@ -3,10 +3,10 @@
  * exit code. It holds no behaviour of its own; commands call into the other folders.
  */
 
-import manifest from "../../deno.json" with { type: "json" };
 import { suggestion } from "../nearest.ts";
 import { BundleError, ConfigError, ServerError } from "../errors.ts";
 import { Logger } from "../log.ts";
+import { buildInfo } from "../standalone.ts";
 import { type CommandOutput, EXIT } from "./command.ts";
 import { isOn, parseFlags } from "./flags.ts";
 import { commandHelp, COMMON_FLAGS, programHelp } from "./help.ts";
@@ -56,10 +56,15 @@ async function dispatch(args: readonly string[], output: CommandOutput): Promise
     return EXIT.ok;
   }
   if (isOn(flags, "version")) {
-    output.print(`${PROGRAM} ${manifest.version} (Deno ${Deno.version.deno})`);
+    output.print(versionLine());
     return EXIT.ok;
   }
   return await command.run(flags, output);
+}
+
+function versionLine(): string {
+  const { version, commit, kind } = buildInfo();
+  return `${PROGRAM} ${version} (commit ${commit}, ${kind}, Deno ${Deno.version.deno})`;
 }
 
 function findCommand(name: string): CommandEntry {

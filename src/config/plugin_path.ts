@@ -1,22 +1,14 @@
 /** Where the PJRT plugin of a platform lies. */
 
 import { ConfigError } from "../errors.ts";
+import { pluginFolders } from "../standalone.ts";
 import type { BackendName } from "./server_config.ts";
 
-/** The files setup and packagers use, per platform, below a `.cache/pjrt` or `pjrt` folder. */
+/** The files setup and packagers use, per platform, in one of the plugin folders. */
 const PLUGIN_FILES: Readonly<Record<BackendName, string>> = {
   cpu: "xla_cpu_pjrt.so",
   cuda: "xla_cuda_plugin.so",
 };
-
-/** The places to look in when no path is configured. */
-function standardFolders(): string[] {
-  // A compiled program has no source folder; its plugin lies beside it or below the current folder.
-  const besideProgram = Deno.execPath().replace(/[^/]*$/, "pjrt");
-  return import.meta.url.startsWith("file:") && !Deno.build.standalone
-    ? [decodeURIComponent(new URL("../../.cache/pjrt", import.meta.url).pathname)]
-    : [besideProgram, ".cache/pjrt"];
-}
 
 /**
  * The path of a platform's PJRT plugin: the configured one, else the one setup fetched.
@@ -27,7 +19,7 @@ function standardFolders(): string[] {
 export function findPlugin(
   backend: BackendName,
   configured: string,
-  folders: readonly string[] = standardFolders(),
+  folders: readonly string[] = pluginFolders(),
 ): string {
   if (configured !== "") {
     if (isFile(configured)) return configured;

@@ -4,7 +4,6 @@
  * ends them all.
  */
 
-import { fileURLToPath } from "node:url";
 import {
   BundleError,
   CancelledError,
@@ -12,6 +11,7 @@ import {
   InternalError,
   UnavailableError,
 } from "../../errors.ts";
+import { assetFolder, assetUrl } from "../../standalone.ts";
 import type { NamedTensor } from "../../tensor/mod.ts";
 import { checkTensors, refuseEscapingLinks } from "./checks.ts";
 import { type MetaServices, MetaSession } from "./meta_session.ts";
@@ -313,7 +313,7 @@ export class HookPool implements Disposable {
   async #start(): Promise<PoolWorker> {
     const { model, kind, directory, source, loadTimeoutMs, memoryBytes } = this.#options;
     const grants = this.#options.grants ?? NO_GRANTS;
-    const worker = new Worker(new URL("./sandbox.ts", import.meta.url), {
+    const worker = new Worker(assetUrl("src/worker/hooks/sandbox.ts"), {
       type: "module",
       name: `hook:${model}`,
       deno: {
@@ -385,7 +385,7 @@ export class HookPool implements Disposable {
           env: grants.allowEnv.length > 0,
         },
       };
-      const message: ToSandbox = { load, port: port2 };
+      const message: ToSandbox = { load, port: port2, thread: assetUrl(THREAD).href };
       worker.postMessage(message, [port2]);
       const loaded = await promise;
       this.#hooks = new Set(kind === "meta" ? ["run"] : HOOKS.filter((hook) => loaded[hook]));
@@ -400,7 +400,8 @@ export class HookPool implements Disposable {
   }
 }
 
-const CODE_FOLDER = fileURLToPath(new URL(".", import.meta.url));
+const THREAD = "src/worker/hooks/hook_worker.ts";
+const CODE_FOLDER = assetFolder(THREAD);
 const HOOKS = ["preprocess", "postprocess"] as const;
 const NO_GRANTS: HookGrants = { allowRead: [], allowNet: [], allowEnv: [] };
 /** Threads of all pools share one process and so one watch. */

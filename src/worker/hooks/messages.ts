@@ -36,6 +36,8 @@ export interface HookLoad {
 
 /** Sent once to the sandbox, which hands it on to the thread. */
 export interface ToSandbox {
+  /** URL of the code that the thread runs. */
+  readonly thread: string;
   readonly load: HookLoad;
   /** The thread's end of the way to the pool. */
   readonly port: MessagePort;

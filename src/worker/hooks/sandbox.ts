@@ -19,7 +19,7 @@ const MEBIBYTE = 2 ** 20;
 const YOUNG_GENERATION_MIB = 48;
 
 scope.onmessage = ({ data }) => {
-  const thread = new Thread(new URL("./hook_worker.ts", import.meta.url), {
+  const thread = new Thread(new URL(data.thread), {
     // Else it is copied from here, which at a terminal asks for a permission.
     env: {},
     resourceLimits: {
