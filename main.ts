@@ -1,3 +1,5 @@
 import { main } from "./src/cli/mod.ts";
 
-if (import.meta.main) Deno.exitCode = await main(Deno.args);
+// Left at once: everything is closed by now, but Deno 2.8 may wait for sockets that were closed while they
+// were read (denoland/deno#35292), for as long as their peers live.
+if (import.meta.main) Deno.exit(await main(Deno.args));

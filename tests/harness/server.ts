@@ -6,6 +6,9 @@
 import { fileURLToPath } from "node:url";
 import { TextLineStream } from "./lines.ts";
 
+/** Many times the default grace: one that takes longer has not stopped at all. */
+const STOP_MS = 120_000;
+
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
 export interface StartOptions {
@@ -38,12 +41,20 @@ export interface TestServer extends AsyncDisposable {
   readonly exited: Promise<Deno.CommandStatus>;
 }
 
-/** A port that was free a moment ago. */
+/**
+ * A port that was free a moment ago, and that no outgoing connection takes meanwhile: it lies below the
+ * range that Linux draws from for those (32768 and up).
+ */
 export function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr as Deno.NetAddr;
-  listener.close();
-  return port;
+  for (;;) {
+    const port = 15_000 + Math.floor(Math.random() * 17_000);
+    try {
+      Deno.listen({ hostname: "127.0.0.1", port }).close();
+      return port;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    }
+  }
 }
 
 /** Starts `reactantserver serve` and waits for it; its log is in the error when it does not come up. */
@@ -106,7 +117,7 @@ async function start(options: StartOptions): Promise<TestServer> {
 
   const describe = () =>
     [...events.map((event) => JSON.stringify(event)), ...other].slice(-30).join("\n");
-  const waitForEvent = (accept: (event: LogEvent) => boolean, timeoutMs = 60_000) => {
+  const waitForEvent = (accept: (event: LogEvent) => boolean, timeoutMs = 300_000) => {
     const { promise, resolve, reject } = Promise.withResolvers<LogEvent>();
     let next = 0;
     const look = () => {
@@ -141,13 +152,16 @@ async function start(options: StartOptions): Promise<TestServer> {
     },
     kill: (signal) => child.kill(signal),
     async [Symbol.asyncDispose]() {
-      if (!status) {
-        child.kill("SIGTERM");
-        const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
-        await exited;
-        clearTimeout(timer);
-      }
+      if (status) return;
+      child.kill("SIGTERM");
+      let isKilled = false;
+      const timer = setTimeout(() => {
+        isKilled = true;
+        child.kill("SIGKILL");
+      }, STOP_MS);
       await exited;
+      clearTimeout(timer);
+      if (isKilled) throw new Error(`the server did not end on SIGTERM:\n${describe()}`);
     },
   };
   try {
