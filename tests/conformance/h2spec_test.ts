@@ -48,12 +48,41 @@ async function build(): Promise<void> {
   assert.ok(success, new TextDecoder().decode(stderr));
 }
 
-/** Answers like any web server, late enough that the limit of concurrent streams can be reached. */
-function answer(stream: Http2Stream): void {
-  setTimeout(() => {
+/** Between looks at whether a request may be answered. */
+const TURN_MS = 30;
+/** How long nothing may have come before several requests are answered. */
+const QUIET_MS = 1000;
+
+/**
+ * Answers like any web server, but never while requests still pour in, so that the limit of concurrent
+ * streams is reached however slowly they come.
+ */
+class Answers implements Disposable {
+  readonly #open = new Map<Http2Stream, ReturnType<typeof setTimeout>>();
+  #lastMs = 0;
+
+  add(stream: Http2Stream): void {
+    this.#lastMs = performance.now();
+    this.#look(stream);
+  }
+
+  [Symbol.dispose](): void {
+    for (const timer of this.#open.values()) clearTimeout(timer);
+  }
+
+  #look(stream: Http2Stream): void {
+    this.#open.set(stream, setTimeout(() => this.#answer(stream), TURN_MS));
+  }
+
+  #answer(stream: Http2Stream): void {
+    if (this.#open.size > 1 && performance.now() - this.#lastMs < QUIET_MS) {
+      this.#look(stream);
+      return;
+    }
+    this.#open.delete(stream);
     stream.sendHeaders([[":status", "200"], ["content-type", "text/plain"]], false);
     stream.sendData([new TextEncoder().encode("an answer of some length")], true);
-  }, 30);
+  }
 }
 
 Deno.test({
@@ -62,6 +91,8 @@ Deno.test({
   fn: async () => {
     await build();
     const errors: unknown[] = [];
+    using answers = new Answers();
+    const answer = (stream: Http2Stream) => answers.add(stream);
     const listener = listenHttp2(
       { hostname: "127.0.0.1", port: 0 },
       {
@@ -86,7 +117,7 @@ Deno.test({
     );
     try {
       const { success, stdout } = await new Deno.Command(binary, {
-        args: ["-S", "-h", listener.hostname, "-p", String(listener.port), "-o", "3"],
+        args: ["-S", "-h", listener.hostname, "-p", String(listener.port), "-o", "20"],
       }).output();
       const report = new TextDecoder().decode(stdout);
       const failures = report.slice(Math.max(0, report.indexOf("Failures:")));

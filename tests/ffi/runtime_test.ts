@@ -11,6 +11,7 @@ import {
   UnsupportedProgramError,
 } from "../../src/runtime/mod.ts";
 import { byteLengthOf, type Datatype, DATATYPES } from "../../src/tensor/mod.ts";
+import { assertNoGrowth } from "../harness/growth.ts";
 import { ADD_ROW, cpuPlugin, mlir, openCpu, powers } from "./subject.ts";
 
 const encoder = new TextEncoder();
@@ -267,13 +268,16 @@ Deno.test("2,000 dispatches leave no handle and no memory behind", async () => {
   };
   await dispatch(300);
   const before = backend.liveHandles();
-  const rssBefore = Deno.memoryUsage().rss;
-  await dispatch(2_000);
-  const growth = Deno.memoryUsage().rss - rssBefore;
+  await assertNoGrowth({
+    what: "dispatches",
+    perRound: 400,
+    round: () => dispatch(400),
+    // One leaked buffer of either kind is a MiB.
+    residentBytesEach: 8 << 10,
+    minRounds: 5,
+  });
   assert.equal(target[n - 1], 42);
   assert.deepEqual(backend.liveHandles(), before);
-  // One leaked buffer of either kind per dispatch would be 2 GiB.
-  assert.ok(growth < 16 << 20, `grew by ${(growth / (1 << 20)).toFixed(1)} MiB`);
 });
 
 Deno.test("compiling and freeing programs leaves no handle behind", async () => {
@@ -289,14 +293,18 @@ Deno.test("compiling and freeing programs leaves no handle behind", async () => 
 
 Deno.test("compile does not hold up the event loop", async () => {
   await using backend = await openCpu();
-  const code = powers(8, 600);
-  let program;
-  const started = performance.now();
-  const ticks = await ticksDuring(async () => program = await backend.compile(code));
-  const elapsed = performance.now() - started;
-  assert.ok(elapsed > 60, `too quick to tell: ${elapsed} ms`);
-  assert.ok(ticks >= 5, `${ticks} ticks in ${elapsed} ms`);
-  (program as unknown as Disposable)[Symbol.dispose]();
+  // Larger until it takes long enough to tell: machines differ.
+  for (let steps = 600;; steps *= 2) {
+    const code = powers(8, steps);
+    let program;
+    const started = performance.now();
+    const ticks = await ticksDuring(async () => program = await backend.compile(code));
+    const elapsed = performance.now() - started;
+    (program as unknown as Disposable)[Symbol.dispose]();
+    // A loop that was held up ticks once, when it is let go.
+    if (ticks >= 5) break;
+    assert.ok(elapsed < 2000, `${ticks} ticks in ${elapsed} ms`);
+  }
 });
 
 /** About a second of work on one core. */
@@ -315,7 +323,8 @@ Deno.test("a long execution does not hold up the event loop, however often it ru
     const started = performance.now();
     const ticks = await ticksDuring(() => backend.run(program, [input], []));
     const elapsed = performance.now() - started;
-    assert.ok(ticks >= Math.min(5, elapsed / 20), `${ticks} ticks in ${elapsed} ms`);
+    // A loop that was held up ticks once, when it is let go.
+    assert.ok(ticks >= Math.min(2, elapsed / 50), `${ticks} ticks in ${elapsed} ms`);
   }
 });
 

@@ -26,7 +26,7 @@ export async function runPython(
     args: [root + script, ...args],
     cwd: root,
     env: { PYTHONDONTWRITEBYTECODE: "1", ...options.env },
-    signal: AbortSignal.timeout(options.timeoutMs ?? 120_000),
+    signal: AbortSignal.timeout(options.timeoutMs ?? 600_000),
   }).output();
   const decoder = new TextDecoder();
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };

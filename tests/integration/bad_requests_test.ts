@@ -431,7 +431,7 @@ function call(client: Client, path: string, message: Uint8Array): Promise<Answer
       (value: Buffer) => new Uint8Array(value),
       message,
       new Metadata(),
-      { deadline: Date.now() + 30_000 },
+      { deadline: Date.now() + 300_000 },
       (error: ServiceError | null, answer?: Uint8Array) =>
         resolve({
           status: status[error?.code ?? 0]!,

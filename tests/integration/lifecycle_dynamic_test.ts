@@ -219,6 +219,8 @@ Deno.test("metas follow their stages, never mix two versions, and are never nest
     const updated = nextEvent(server, "model updated", "stage");
     publish(stage, stampedBundle({ ...FIRST, program: version, weights: version }));
     await updated;
+    const answered = `p${version} w${version} h0 m1 by 1`;
+    while (!seen.has(answered)) await new Promise((resolve) => setTimeout(resolve, 5));
   }
   const changed = nextEvent(server, "model updated", "meta");
   publish(join(folder.path, "meta"), stampedMeta("stage", 2));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { gunzipSync, gzipSync } from "node:zlib";
+import { freePort } from "../../../tests/harness/server.ts";
 import { InvalidArgumentError, ServerError } from "../../errors.ts";
 import { startGrpcJsServer } from "../grpcjs/mod.ts";
 import { type GrpcServer, joinMessage, type Message, type MethodHandler } from "../handler.ts";
@@ -178,16 +179,16 @@ for (
       client.unary("/t.T/Hang", [], { deadlineMs: started + 60 }),
       "DEADLINE_EXCEEDED",
     );
-    assert.ok(performance.now() - started >= 59 && performance.now() - started < 1000);
+    assert.ok(performance.now() - started >= 59);
     await rejects(
       client.unary("/t.T/Echo", [], { deadlineMs: performance.now() - 1 }),
       "DEADLINE_EXCEEDED",
     );
     const { message } = await client.unary("/t.T/TimeLeft", [], {
-      deadlineMs: performance.now() + 5000,
+      deadlineMs: performance.now() + 3_600_000,
     });
     const left = Number(new TextDecoder().decode(joinMessage(message)));
-    assert.ok(left > 4000 && left <= 5002, String(left));
+    assert.ok(left > 3_000_000 && left <= 3_600_002, String(left));
   });
 
   check("cancels by signal, before and after the start", async (client, server) => {
@@ -275,10 +276,10 @@ for (
     const caller = new GrpcClient({ target: `127.0.0.1:${proxy.port}` });
     try {
       const { message } = await caller.unary("/t.T/TimeLeft", [], {
-        deadlineMs: performance.now() + 3000,
+        deadlineMs: performance.now() + 3_600_000,
       });
       const left = Number(new TextDecoder().decode(joinMessage(message)));
-      assert.ok(left > 2000 && left <= 3003, String(left));
+      assert.ok(left > 3_000_000 && left <= 3_600_003, String(left));
       const controller = new AbortController();
       const hanging = caller.unary("/t.T/Hang", [], { signal: controller.signal });
       await until(() => server.activeCalls === 1);
@@ -299,12 +300,11 @@ Deno.test("GrpcClient fails UNAVAILABLE when nobody listens, and again at once w
   const port = freePort();
   const client = new GrpcClient({
     target: `127.0.0.1:${port}`,
-    backoff: { initialMs: 60_000, maxMs: 60_000 },
+    backoff: { initialMs: 3_600_000, maxMs: 3_600_000 },
   });
   await rejects(client.unary("/t.T/Echo", []), "UNAVAILABLE", /Cannot connect to 127\.0\.0\.1/);
-  const started = performance.now();
+  // One that waited for the next attempt would wait for an hour.
   await rejects(client.unary("/t.T/Echo", []), "UNAVAILABLE");
-  assert.ok(performance.now() - started < 50);
   const waiting = client.unary("/t.T/Echo", [], {
     waitForReady: true,
     deadlineMs: performance.now() + 50,
@@ -585,10 +585,3 @@ Deno.test("GrpcClient opens more connections when one is full, up to its maximum
     { maxConnections: 3 },
   );
 });
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  const { port } = listener.addr;
-  listener.close();
-  return port;
-}

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { gunzipSync, gzipSync } from "node:zlib";
+import { assertNoGrowth } from "../../../tests/harness/growth.ts";
 import { InternalError, ResourceExhaustedError } from "../../errors.ts";
 import { joinMessage } from "../handler.ts";
 import { acceptsGzip, compress, decompress, encodingOf } from "./compression.ts";
@@ -22,9 +23,13 @@ Deno.test("decompress() reads what zlib writes, up to the limit", async () => {
 
 Deno.test("decompress() stops a bomb at the limit", async () => {
   const bomb = new Uint8Array(gzipSync(new Uint8Array(256 << 20)));
-  const before = Deno.memoryUsage().rss;
-  await assert.rejects(decompress([bomb], 1 << 20), ResourceExhaustedError);
-  assert.ok(Deno.memoryUsage().rss - before < 64 << 20);
+  await assertNoGrowth({
+    what: "bombs",
+    perRound: 1,
+    round: () => assert.rejects(decompress([bomb], 1 << 20), ResourceExhaustedError),
+    residentBytesEach: 64 << 20,
+    isCollected: false,
+  });
 });
 
 Deno.test("decompress() refuses what is not gzip, or not all of it", async () => {

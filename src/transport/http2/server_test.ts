@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import v8 from "node:v8";
-import vm from "node:vm";
+import { assertNoGrowth } from "../../../tests/harness/growth.ts";
 import type { Http2Connection, Http2Stream, StreamListener } from "./types.ts";
 import { dialHttp2 } from "./client.ts";
 import type { OnStream } from "./frame_handler.ts";
@@ -58,24 +57,12 @@ function openDescriptors(): number {
   return [...Deno.readDirSync("/proc/self/fd")].length;
 }
 
-/** Bytes of heap and of the buffers outside it that are really in use. */
-async function memoryInUse(): Promise<number> {
-  v8.setFlagsFromString("--expose-gc");
-  const collect = vm.runInNewContext("gc") as () => void;
-  for (let i = 0; i < 3; i++) {
-    collect();
-    await settle();
-  }
-  const { heapUsed, external } = Deno.memoryUsage();
-  return heapUsed + external;
-}
+/** What a connection may leave behind: nothing, but caches and code take something meanwhile. */
+const MEMORY_SLACK_BYTES = 256;
 
-/** What nine thousand connections may leave behind: nothing each, something for caches and code. */
-const MEMORY_SLACK_BYTES = 2 << 20;
-
-/** Waits until a condition holds; fails after ten seconds. */
+/** Waits until a condition holds; fails after two minutes, which are for machines that do much else. */
 async function until(what: string, isTrue: () => boolean): Promise<void> {
-  for (const end = performance.now() + 10_000; !isTrue();) {
+  for (const end = performance.now() + 120_000; !isTrue();) {
     assert.ok(performance.now() < end, `still not so: ${what}`);
     await settle(1);
   }
@@ -198,7 +185,7 @@ Deno.test("a peer that ignores the end keeps nobody waiting, and counts until it
   await refused.closed;
   stubborn.close();
   let answer: Uint8Array = new Uint8Array(0);
-  for (const end = performance.now() + 10_000; answer.length === 0 && performance.now() < end;) {
+  for (const end = performance.now() + 120_000; answer.length === 0 && performance.now() < end;) {
     const next = await dialHttp2(listener);
     answer = await exchange(next, [counting(3)]).catch(() => answer);
     next.destroy();
@@ -230,19 +217,24 @@ Deno.test("other connections and timers have their turn while one keeps the serv
   const busy = await dialHttp2(listener);
   const other = await dialHttp2(listener);
   let isOver = false;
+  let served = 0;
   const load = Promise.all(Array.from({ length: 8 }, async () => {
-    while (!isOver) await exchange(busy, [new Uint8Array(1 << 20)]);
+    while (!isOver) {
+      await exchange(busy, [new Uint8Array(1 << 20)]);
+      served++;
+    }
   }));
-  let longest = 0;
+  // Counted in large exchanges, not in time, which says more about the machine.
+  let most = 0;
   for (let i = 0; i < 20; i++) {
-    const started = performance.now();
+    const before = served;
     await exchange(other, [counting(10)]);
     await new Promise((resolve) => setTimeout(resolve, 1));
-    longest = Math.max(longest, performance.now() - started);
+    most = Math.max(most, served - before);
   }
   isOver = true;
   await load;
-  assert.ok(longest < 2000, `one small exchange took ${longest} ms`);
+  assert.ok(most < 100, `${most} large exchanges went before one small one`);
   await listener.shutdown(1000);
   await Promise.all([busy.closed, other.closed]);
 });
@@ -260,11 +252,16 @@ Deno.test("10 000 connections come and go and leave nothing behind", async () =>
   };
   await visitAll(1000);
   const descriptors = openDescriptors();
-  const before = await memoryInUse();
-  await visitAll(9000);
-  await until("descriptors are back", () => openDescriptors() <= descriptors);
-  const after = await memoryInUse();
-  assert.ok(after < before + MEMORY_SLACK_BYTES, `${before} grew to ${after}`);
+  await assertNoGrowth({
+    what: "connections",
+    perRound: 1800,
+    round: async () => {
+      await visitAll(1800);
+      await until("descriptors are back", () => openDescriptors() <= descriptors);
+    },
+    heapBytesEach: MEMORY_SLACK_BYTES,
+    minRounds: 5,
+  });
   await listener.shutdown(1000);
 });
 
@@ -303,11 +300,16 @@ Deno.test("2000 abrupt disconnects under load leave nothing behind", async () =>
   };
   await breakAll(400);
   const descriptors = openDescriptors();
-  const before = await memoryInUse();
-  await breakAll(1600);
-  await until("descriptors are back", () => openDescriptors() <= descriptors);
-  const after = await memoryInUse();
-  assert.ok(after < before + MEMORY_SLACK_BYTES, `${before} grew to ${after}`);
+  await assertNoGrowth({
+    what: "abrupt disconnects",
+    perRound: 400,
+    round: async () => {
+      await breakAll(400);
+      await until("descriptors are back", () => openDescriptors() <= descriptors);
+    },
+    heapBytesEach: 4 * MEMORY_SLACK_BYTES,
+    minRounds: 4,
+  });
   assert.ok(ends > 100, `only ${ends} streams were cut`);
   assert.deepEqual(await exchange(steady, [counting(10)]), counting(10));
   await listener.shutdown(1000);

@@ -17,7 +17,7 @@ tensor = triton.InferInput("x", values.shape, "FP32")
 tensor.set_data_from_numpy(values)
 for compression in (None, "gzip"):
     for _ in range(50):
-        result = client.infer("echo", [tensor], client_timeout=10, compression_algorithm=compression)
+        result = client.infer("echo", [tensor], client_timeout=120, compression_algorithm=compression)
         assert result.as_numpy("y").tolist() == [1, 2, 3, 4], result.get_response()
 
 answers = queue.Queue()
@@ -25,7 +25,7 @@ client.start_stream(lambda result, error: answers.put((result, error)))
 for _ in range(20):
     client.async_stream_infer("echo", [tensor])
 for _ in range(20):
-    result, error = answers.get(timeout=10)
+    result, error = answers.get(timeout=120)
     assert error is None, error
     assert result.as_numpy("y").tolist() == [1, 2, 3, 4]
 client.stop_stream()
@@ -33,6 +33,6 @@ client.stop_stream()
 pending = [queue.Queue() for _ in range(100)]
 for each in pending:
     client.async_infer("echo", [tensor], callback=lambda result, error, each=each: each.put((result, error)))
-assert all(each.get(timeout=10)[1] is None for each in pending)
+assert all(each.get(timeout=120)[1] is None for each in pending)
 client.close()
 print("ok")

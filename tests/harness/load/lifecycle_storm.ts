@@ -48,7 +48,7 @@ export interface StormReport {
 
 const POLL_SECONDS = 0.2;
 /** How long a change may take to be served on a busy machine. */
-const SETTLE_MS = 20_000;
+const SETTLE_MS = 120_000;
 const NAMES = ["alpha", "beta", "gamma", "delta", "epsilon"];
 /** Never touched. */
 const STEADY: Stamp = { program: 1, weights: 1, hook: 0, manifest: 1 };
