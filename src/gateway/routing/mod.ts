@@ -5,6 +5,7 @@
  */
 import type { SchedulingMode } from "../../config/mod.ts";
 import { LeastOutstandingRouter } from "./least_outstanding.ts";
+import { LptPackingRouter } from "./lpt_packing.ts";
 import type { RouterFactory } from "./managed_router.ts";
 import { RoundRobinRouter } from "./round_robin.ts";
 
@@ -21,4 +22,5 @@ export type { BatchAxis, Reservation, Router } from "./router.ts";
 export const ROUTERS = {
   round_robin: () => new RoundRobinRouter(),
   least_outstanding: (options) => new LeastOutstandingRouter(options),
-} satisfies Partial<Record<SchedulingMode, RouterFactory>>;
+  lpt_packing: (options) => new LptPackingRouter(options),
+} satisfies Record<SchedulingMode, RouterFactory>;

@@ -66,6 +66,11 @@ export class WorkerLoads {
     }
   }
 
+  /** 0 for a worker that is not known. */
+  workOf(worker: WorkerId): number {
+    return this.#loads.get(worker)?.work ?? 0;
+  }
+
   /** Every known worker, sorted by name. */
   readings(): { worker: WorkerId; work: number }[] {
     return [...this.#loads.values()]
