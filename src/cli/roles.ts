@@ -34,4 +34,9 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "ask a running server whether it is ready",
     load: () => import("./commands/healthcheck.ts"),
   },
+  {
+    name: "loadgen",
+    summary: "load a server or gateway and report how it bears it",
+    load: () => import("./commands/loadgen.ts"),
+  },
 ];

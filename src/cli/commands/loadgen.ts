@@ -1,0 +1,105 @@
+import { ConfigError, InvalidArgumentError } from "../../errors.ts";
+import { LOADGEN_SETTINGS, readSettings, runLoadgen, type Setting } from "../../loadgen/mod.ts";
+import { Logger } from "../../log.ts";
+import type { Command, CommandOutput } from "../command.ts";
+import { type FlagSpec, lastValue } from "../flags.ts";
+
+/** Loads a server or gateway and reports how it bears it. */
+export const command: Command = {
+  name: "loadgen",
+  usage: "loadgen [flags]",
+  summary: "Sends requests to a server or gateway for a time and reports what became of them.",
+  details: [
+    "Shapes come from the server's metadata, or from bundles with --model-repo. Inputs are zeros unless " +
+    "--data says otherwise. A closed loop keeps --concurrency requests in flight; with --rate it is an " +
+    "open loop, and latencies count from when a request was due, not from when it could be sent.",
+    "Exit codes: 0 all well, 1 requests failed, 2 wrong usage or no model to load, 3 a model had too " +
+    "few successes, 4 answers stopped coming.",
+  ].join("\n\n"),
+  flags: Object.values(LOADGEN_SETTINGS).map(flagOf),
+  async run(flags, output) {
+    const settings = readSettings({
+      flag: (name) => lastValue(flags, name),
+      variable: (name) => Deno.env.get(name),
+    });
+    const isJsonPrinted = settings.json === "-";
+    const live = settings.progress ? liveLine() : undefined;
+    const show = isJsonPrinted ? output.complain : output.print;
+    const print = (line: string) => {
+      live?.clear();
+      show(line);
+    };
+    const stop = new AbortController();
+    const onSignal = () => stop.abort();
+    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, onSignal);
+    try {
+      const { exitCode, json } = await runLoadgen(settings, {
+        print,
+        showProgress: live?.show,
+        stop: stop.signal,
+        logger: new Logger({ write: output.complain }),
+      });
+      await writeJson(settings.json, json, output);
+      return exitCode;
+    } catch (error) {
+      // An address that cannot be read came from the command line.
+      if (error instanceof InvalidArgumentError) throw new ConfigError(error.message);
+      throw error;
+    } finally {
+      live?.clear();
+      for (const signal of ["SIGINT", "SIGTERM"] as const) {
+        Deno.removeSignalListener(signal, onSignal);
+      }
+    }
+  },
+};
+
+function flagOf(setting: Setting<unknown>): FlagSpec {
+  return {
+    name: setting.flag,
+    kind: setting.isSwitch ? "switch" : "value",
+    placeholder: setting.placeholder,
+    help: setting.help,
+    variable: setting.variable,
+    default: setting.shownDefault === "" ? undefined : setting.shownDefault,
+    group: setting.group,
+  };
+}
+
+async function writeJson(
+  path: string,
+  json: Record<string, unknown>,
+  output: CommandOutput,
+): Promise<void> {
+  if (path === "") return;
+  const text = JSON.stringify(json, undefined, 2);
+  if (path === "-") return output.print(text);
+  try {
+    await Deno.writeTextFile(path, `${text}\n`);
+  } catch (error) {
+    throw new ConfigError(
+      `Cannot write --json ${JSON.stringify(path)}: ${(error as Error).message}`,
+    );
+  }
+}
+
+/** A line of the terminal that is written over and over; `undefined` without a terminal. */
+function liveLine(): { show(line: string): void; clear(): void } | undefined {
+  if (!Deno.stderr.isTerminal()) return undefined;
+  const encoder = new TextEncoder();
+  let isShown = false;
+  const write = (text: string) => {
+    Deno.stderr.writeSync(encoder.encode(text));
+  };
+  return {
+    show(line) {
+      isShown = true;
+      // Longer than the terminal is wide would become several lines that are not written over.
+      write(`\r\x1b[K${line.slice(0, 100)}`);
+    },
+    clear() {
+      if (isShown) write("\r\x1b[K");
+      isShown = false;
+    },
+  };
+}

@@ -1,0 +1,323 @@
+/** The load itself: who sends what when, who watches, and when it is over. */
+
+import type { NamedTensor } from "../tensor/mod.ts";
+import type { AnswerCheck } from "./answer_check.ts";
+import { Arrivals } from "./arrivals.ts";
+import type { PreparedRequest, SkippedModel } from "./load_model.ts";
+import { type Outcome, type OutcomeKind, outcomeOf } from "./outcome.ts";
+import type { Picker } from "./picker.ts";
+import { Random } from "./random.ts";
+import { type LoadResult, type RampResult, reportLine } from "./report.ts";
+import type { NodeCounters } from "./scrape.ts";
+import type { Sender } from "./senders.ts";
+import type { LoadgenSettings } from "./settings.ts";
+import { Tally } from "./tally.ts";
+import { verdictOf } from "./verdict.ts";
+
+/** Time; a test brings its own. */
+export interface LoadClock {
+  /** Milliseconds, monotonic. */
+  now(): number;
+  /** Ends early, without an error, when the signal does. */
+  sleep(milliseconds: number, signal: AbortSignal): Promise<void>;
+}
+
+export interface LoadRunOptions {
+  readonly settings: LoadgenSettings;
+  readonly requests: readonly PreparedRequest[];
+  readonly skipped: readonly SkippedModel[];
+  readonly picker: Picker;
+  /** Requests take them in turn. */
+  readonly senders: readonly Sender[];
+  readonly check: AnswerCheck;
+  /** `undefined`: nobody looks. Resolves to `undefined` when the page could not be fetched. */
+  readonly scrape: (() => Promise<NodeCounters | undefined>) | undefined;
+  readonly clock: LoadClock;
+  readonly print: (line: string) => void;
+  /** Shows the live line. */
+  readonly showProgress?: (line: string) => void;
+  /** Ends the load early, as if its time were over. */
+  readonly stop: AbortSignal;
+}
+
+/** Of requests without a deadline of their own. */
+const DEFAULT_DEADLINE_MS = 10_000;
+const PROGRESS_EVERY_MS = 1000;
+
+/** One run; use it once. */
+export class LoadRun {
+  readonly #options: LoadRunOptions;
+  readonly #tally: Tally;
+  /** Ends the sending of new requests. */
+  readonly #over = new AbortController();
+  /** Ends everything, watchers too. */
+  readonly #done = new AbortController();
+  /** Ends requests in flight. */
+  readonly #cut = new AbortController();
+  readonly #deadlineMs: number;
+  #sent = 0;
+  #inFlight = 0;
+  #concurrency: number;
+  #onSlot: (() => void) | undefined;
+  #unsent = 0;
+  #startMs = 0;
+  #reportedMs = 0;
+  #silentWindows = 0;
+  #finishedBefore = 0;
+  #isStalled = false;
+  #ramp: RampResult | undefined;
+  #before: NodeCounters | undefined;
+  #atStart: NodeCounters | undefined;
+
+  constructor(options: LoadRunOptions) {
+    const { settings, requests } = options;
+    this.#options = options;
+    this.#tally = new Tally(new Set(requests.map(({ model }) => model)));
+    this.#deadlineMs = settings.deadlineSeconds > 0
+      ? settings.deadlineSeconds * 1000
+      : DEFAULT_DEADLINE_MS;
+    this.#concurrency = isRamp(settings) ? settings.rampStart : settings.concurrency;
+    options.stop.addEventListener("abort", () => this.#over.abort(), { once: true });
+    if (options.stop.aborted) this.#over.abort();
+  }
+
+  /** Runs to the end, whatever happens to requests. */
+  async run(): Promise<LoadResult> {
+    const { settings, clock, scrape } = this.#options;
+    if (settings.warmup) await this.#warmUp();
+    this.#atStart = this.#before = await scrape?.();
+    this.#startMs = this.#reportedMs = clock.now();
+    const endMs = this.#startMs + settings.durationSeconds * 1000;
+    const watchers = [this.#reportLoop(), this.#progressLoop(), this.#endAt(endMs)];
+    if (isRamp(settings)) await this.#climb();
+    else if (settings.rate > 0) await this.#openLoop(endMs);
+    else await this.#closedLoop(settings.concurrency);
+    this.#over.abort();
+    const seconds = (clock.now() - this.#startMs) / 1000;
+    this.#done.abort();
+    await Promise.all(watchers);
+    const after = await this.#report();
+    return verdictOf({
+      settings,
+      seconds,
+      tally: this.#tally,
+      checked: this.#options.check.checked,
+      unsent: this.#unsent,
+      skipped: this.#options.skipped,
+      ramp: this.#ramp,
+      isStalled: this.#isStalled,
+      countersBefore: this.#atStart,
+      countersAfter: after,
+    });
+  }
+
+  async #warmUp(): Promise<void> {
+    const { requests, senders, settings, check, print } = this.#options;
+    for (const request of requests) {
+      for (const sender of senders) {
+        if (this.#over.signal.aborted) return;
+        const outcome = await this.#ask(sender, request, settings.warmupDeadline * 1000);
+        if (outcome.kind === "ok") this.#tally.models.get(request.model)!.warm++;
+        else if (this.#tally.addWarmUpFailure(request.model, outcome)) {
+          print(`first error: ${request.model}: in the warm-up: ${outcome.text}`);
+        }
+      }
+    }
+    if (check.checked > 0 || settings.expect !== "none") {
+      print(`warm-up done: ${requests.length} requests per way, ${check.checked} answers checked`);
+    }
+  }
+
+  /** Workers that each send one request after the other. */
+  async #closedLoop(count: number): Promise<void> {
+    await Promise.all(Array.from({ length: count }, () => this.#worker()));
+  }
+
+  async #worker(): Promise<void> {
+    const { picker, clock } = this.#options;
+    let failures = 0;
+    while (!this.#over.signal.aborted) {
+      const kind = await this.#fire(picker.next(), clock.now());
+      const isBroken = kind === "error" || kind === "teardown";
+      failures = isBroken ? failures + 1 : 0;
+      // A server that is gone fails calls at once, and a closed loop would do nothing but ask again.
+      if (isBroken) await clock.sleep(Math.min(1000, 5 * 2 ** failures), this.#over.signal);
+      else if (kind !== "ok") await clock.sleep(1, this.#over.signal);
+    }
+  }
+
+  async #openLoop(endMs: number): Promise<void> {
+    const { settings, clock, picker } = this.#options;
+    const arrivals = new Arrivals({
+      startMs: this.#startMs,
+      rate: settings.rate,
+      spacing: settings.arrivals,
+      random: new Random(settings.seed + 1),
+    });
+    let dueMs = arrivals.next();
+    for (; dueMs < endMs && !this.#over.signal.aborted; dueMs = arrivals.next()) {
+      const waitMs = dueMs - clock.now();
+      if (waitMs > 0) await clock.sleep(waitMs, this.#over.signal);
+      while (this.#inFlight >= this.#concurrency && !this.#over.signal.aborted) {
+        await new Promise<void>((resolve) => this.#onSlot = resolve);
+      }
+      if (this.#over.signal.aborted) break;
+      void this.#fire(picker.next(), dueMs);
+    }
+    const nowMs = clock.now();
+    for (; dueMs < Math.min(endMs, nowMs); dueMs = arrivals.next()) this.#unsent++;
+    while (this.#inFlight > 0) await new Promise<void>((resolve) => this.#onSlot = resolve);
+  }
+
+  /** Raises the concurrency step by step until something is shed. */
+  async #climb(): Promise<void> {
+    const { settings, clock, scrape } = this.#options;
+    const workers: Promise<void>[] = [];
+    const shedAtStart = this.#tally.counts.shed;
+    for (;;) {
+      while (workers.length < this.#concurrency) workers.push(this.#worker());
+      const [okBefore, stepStartMs] = [this.#tally.counts.ok, clock.now()];
+      await clock.sleep(settings.rampStepSeconds * 1000, this.#over.signal);
+      const seconds = (clock.now() - stepStartMs) / 1000;
+      const counters = await scrape?.();
+      const hasShed = this.#tally.counts.shed > shedAtStart ||
+        shedBy(counters) > shedBy(this.#atStart);
+      const isLast = this.#concurrency >= settings.rampMax || this.#over.signal.aborted;
+      if (hasShed || isLast) {
+        const rate = (this.#tally.counts.ok - okBefore) / Math.max(1e-9, seconds);
+        this.#ramp = { concurrency: this.#concurrency, rate, hasShed };
+        break;
+      }
+      const next = Math.max(
+        this.#concurrency + 1,
+        Math.round(this.#concurrency * settings.rampFactor),
+      );
+      this.#concurrency = Math.min(settings.rampMax, next);
+    }
+    this.#over.abort();
+    await Promise.all(workers);
+  }
+
+  async #fire(request: PreparedRequest, dueMs: number): Promise<OutcomeKind> {
+    const { senders, clock, print } = this.#options;
+    const sender = senders[this.#sent++ % senders.length]!;
+    this.#inFlight++;
+    const sentMs = clock.now();
+    const outcome = await this.#ask(sender, request, this.#deadlineMs);
+    const nowMs = clock.now();
+    this.#inFlight--;
+    // What was cut off because nothing moved any more is the stall, not so many errors.
+    if (!this.#isStalled) {
+      const isFirstError = this.#tally.add({
+        model: request.model,
+        rows: request.rows,
+        outcome,
+        latencyMs: nowMs - dueMs,
+        serviceMs: nowMs - sentMs,
+      });
+      if (isFirstError) print(`first error: ${request.model}: ${outcome.text}`);
+    }
+    const onSlot = this.#onSlot;
+    this.#onSlot = undefined;
+    onSlot?.();
+    return outcome.kind;
+  }
+
+  async #ask(sender: Sender, request: PreparedRequest, deadlineMs: number): Promise<Outcome> {
+    let outputs: readonly NamedTensor[];
+    try {
+      outputs = await sender.send(request, { deadlineMs, signal: this.#cut.signal });
+    } catch (error) {
+      return outcomeOf(error);
+    }
+    const problem = this.#options.check.judge(request, outputs);
+    return problem === undefined
+      ? { kind: "ok", text: "" }
+      : { kind: "wrong", text: `wrong answer: ${problem}` };
+  }
+
+  async #endAt(endMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const isOver = this.#over.signal;
+    for (let leftMs = endMs - clock.now(); leftMs > 0 && !isOver.aborted;) {
+      await clock.sleep(leftMs, isOver);
+      leftMs = endMs - clock.now();
+    }
+    this.#over.abort();
+    this.#onSlot?.();
+  }
+
+  async #reportLoop(): Promise<void> {
+    const { settings, clock } = this.#options;
+    const isDone = this.#done.signal;
+    for (;;) {
+      await clock.sleep(settings.reportSeconds * 1000, isDone);
+      if (isDone.aborted) return;
+      const { finished } = this.#tally;
+      await this.#report();
+      this.#watchStall(finished);
+    }
+  }
+
+  /** Gives up when windows pass without an answer although requests wait for one. */
+  #watchStall(finished: number): void {
+    const { settings, print } = this.#options;
+    const isSilent = finished === this.#finishedBefore && this.#inFlight > 0;
+    this.#finishedBefore = finished;
+    this.#silentWindows = isSilent ? this.#silentWindows + 1 : 0;
+    if (settings.stallWindows === 0 || this.#silentWindows < settings.stallWindows) return;
+    print(
+      `no answer in ${this.#silentWindows} intervals with ${this.#inFlight} requests in flight`,
+    );
+    this.#isStalled = true;
+    this.#over.abort();
+    this.#cut.abort();
+  }
+
+  async #report(): Promise<NodeCounters | undefined> {
+    const { settings, clock, scrape, print } = this.#options;
+    const counters = scrape ? await scrape() : undefined;
+    const nowMs = clock.now();
+    const line = this.#tally.closeWindow((window) =>
+      reportLine({
+        elapsedSeconds: (nowMs - this.#startMs) / 1000,
+        windowSeconds: (nowMs - this.#reportedMs) / 1000,
+        concurrency: isRamp(settings) ? this.#concurrency : undefined,
+        tally: this.#tally,
+        window,
+        counters: scrape ? counters : "off",
+        before: this.#before,
+      })
+    );
+    this.#reportedMs = nowMs;
+    if (counters) this.#before = counters;
+    print(line);
+    return counters;
+  }
+
+  async #progressLoop(): Promise<void> {
+    const { clock, showProgress, settings } = this.#options;
+    if (showProgress === undefined) return;
+    const isDone = this.#done.signal;
+    for (let ok = this.#tally.counts.ok; !isDone.aborted;) {
+      await clock.sleep(PROGRESS_EVERY_MS, isDone);
+      const { counts, errors } = this.#tally;
+      const elapsed = Math.round((clock.now() - this.#startMs) / 1000);
+      showProgress(
+        `${elapsed}/${Math.round(settings.durationSeconds)}s in flight ${this.#inFlight}, ` +
+          `${counts.ok - ok} ok/s, ok ${counts.ok}, err ${errors}, dead ${counts.dead}, ` +
+          `shed ${counts.shed}`,
+      );
+      ok = counts.ok;
+    }
+  }
+}
+
+/** Whether the settings ask for a ramp. */
+export function isRamp(settings: LoadgenSettings): boolean {
+  return settings.rampStepSeconds > 0;
+}
+
+function shedBy(counters: NodeCounters | undefined): number {
+  return counters ? counters.gatewayShed + counters.workerShed : 0;
+}

@@ -1,0 +1,203 @@
+/**
+ * The load generator: sends requests to a server or gateway for a time, in a closed or an open loop, over
+ * the wire or through shared memory, and reports what became of them. It is a client like any other: it
+ * knows shapes from the server's metadata or from bundles, and nothing of how a server works.
+ */
+
+import { ServerConnection } from "../client/mod.ts";
+import { ConfigError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { AnswerCheck } from "./answer_check.ts";
+import { discoverInRepository, discoverOnWire, type Discovery } from "./discover.ts";
+import { type PreparedRequest, prepareRequests } from "./load_model.ts";
+import { isRamp, type LoadClock, LoadRun } from "./load_run.ts";
+import { type Choice, Picker } from "./picker.ts";
+import { Random } from "./random.ts";
+import { resultAsJson, summaryLines } from "./report.ts";
+import { scrapeCounters } from "./scrape.ts";
+import { type Sender, SharedMemorySender, wireSender } from "./senders.ts";
+import type { LoadgenSettings } from "./settings.ts";
+import { LOADGEN_EXIT } from "./verdict.ts";
+
+export {
+  LOADGEN_SETTINGS,
+  type LoadgenSettings,
+  readSettings,
+  type Setting,
+  type SettingSources,
+} from "./settings.ts";
+export { LOADGEN_EXIT } from "./verdict.ts";
+
+/** What a run needs from whoever starts it. */
+export interface LoadgenContext {
+  /** Receives every line for people. */
+  readonly print: (line: string) => void;
+  /** Shows the live line; without it there is none. */
+  readonly showProgress?: (line: string) => void;
+  /** Ends the load early, as if its time were over. */
+  readonly stop: AbortSignal;
+  readonly logger: Logger;
+}
+
+/** How a run went. */
+export interface LoadgenOutcome {
+  readonly exitCode: number;
+  /** Everything that was counted, for machines. */
+  readonly json: Record<string, unknown>;
+}
+
+/** Where bundles lie in a container. */
+const DEFAULT_REPOSITORY = "/var/lib/reactantserver/models";
+const METRICS_PORT = 8002;
+
+/** The process's own clock. */
+const systemClock: LoadClock = {
+  now: () => performance.now(),
+  sleep: (milliseconds, signal) =>
+    new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      const end = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", end);
+        resolve();
+      };
+      const timer = setTimeout(end, milliseconds);
+      signal.addEventListener("abort", end);
+    }),
+};
+
+/**
+ * Runs a load from start to verdict.
+ * @throws {ConfigError | InvalidArgumentError} when the settings cannot work here
+ * @throws {ServerError} when the server cannot be asked for its models
+ */
+export async function runLoadgen(
+  settings: LoadgenSettings,
+  { print, showProgress, stop, logger }: LoadgenContext,
+): Promise<LoadgenOutcome> {
+  await using connection = new ServerConnection({
+    url: settings.gateway,
+    maxConnections: settings.connections,
+    maxWaitingCalls: Math.max(16_384, mostInFlight(settings)),
+  });
+  const { models, skipped } = await discover(settings, connection);
+  const random = new Random(settings.seed);
+  const { batchMode } = settings;
+  const choices: Choice[] = models.map((model) => ({
+    weight: model.weight,
+    requests: prepareRequests(model, {
+      data: settings.data,
+      usesGolden: settings.expect === "golden",
+      usesSizes: batchMode === "rows" || batchMode === "both",
+    }, random),
+  }));
+  const requests = choices.flatMap((choice) => choice.requests);
+  describeStart(settings, requests, { models, skipped }, print);
+  if (requests.length === 0) {
+    const verdict = "NO MODEL: there is nothing to load";
+    print(`loadgen: ${verdict}`);
+    return {
+      exitCode: LOADGEN_EXIT.noModel,
+      json: { exit_code: LOADGEN_EXIT.noModel, verdict, skipped },
+    };
+  }
+  await using ways = openSenders(settings, connection, requests, logger);
+  const metricsUrl = metricsUrlOf(settings, connection);
+  const run = new LoadRun({
+    settings,
+    requests,
+    skipped,
+    picker: new Picker({
+      choices,
+      sweepEvery: settings.sweepEvery,
+      burst: batchMode === "burst" || batchMode === "both" ? settings.burstK : 1,
+      random,
+    }),
+    senders: ways.senders,
+    check: new AnswerCheck(settings.expect, settings.tolerance),
+    scrape: metricsUrl === undefined ? undefined : () => scrapeCounters(metricsUrl),
+    clock: systemClock,
+    print,
+    showProgress,
+    stop,
+  });
+  const result = await run.run();
+  for (const line of summaryLines(result)) print(line);
+  return { exitCode: result.code, json: resultAsJson(result, settings) };
+}
+
+async function discover(
+  settings: LoadgenSettings,
+  { inference, url }: ServerConnection,
+): Promise<Discovery> {
+  const options = {
+    wanted: settings.models,
+    skipsInternal: settings.skipInternal,
+    readsGolden: settings.expect === "golden",
+  };
+  if (settings.modelRepo !== "") return await discoverInRepository(settings.modelRepo, options);
+  if (settings.expect === "golden") {
+    throw new ConfigError("--expect golden needs --model-repo: goldens lie in the bundles");
+  }
+  const discovery = await discoverOnWire(inference, options);
+  if (discovery !== undefined) return discovery;
+  const isThere = await Deno.stat(DEFAULT_REPOSITORY).then((info) => info.isDirectory, () => false);
+  if (isThere) return await discoverInRepository(DEFAULT_REPOSITORY, options);
+  throw new ConfigError(
+    `${url} does not say which models it has, and there are no bundles in ${DEFAULT_REPOSITORY}: ` +
+      "give their folder with --model-repo",
+  );
+}
+
+/** The most requests that can be in flight. */
+function mostInFlight(settings: LoadgenSettings): number {
+  return isRamp(settings) ? settings.rampMax : settings.concurrency;
+}
+
+function openSenders(
+  settings: LoadgenSettings,
+  connection: ServerConnection,
+  requests: readonly PreparedRequest[],
+  logger: Logger,
+): { readonly senders: readonly Sender[] } & AsyncDisposable {
+  const wire = wireSender(connection);
+  if (settings.transport === "tcp") {
+    return { senders: [wire], [Symbol.asyncDispose]: () => Promise.resolve() };
+  }
+  const memory = new SharedMemorySender({
+    connection,
+    requests,
+    slots: mostInFlight(settings),
+    stagesOutputs: settings.shmOutputs,
+    logger,
+  });
+  return {
+    senders: settings.transport === "shm" ? [memory] : [wire, memory],
+    [Symbol.asyncDispose]: () => memory[Symbol.asyncDispose](),
+  };
+}
+
+function metricsUrlOf(settings: LoadgenSettings, { host }: ServerConnection): string | undefined {
+  if (settings.metrics === "off" || (settings.metrics === "" && host === "")) return undefined;
+  if (settings.metrics !== "") return settings.metrics;
+  return `http://${host.includes(":") ? `[${host}]` : host}:${METRICS_PORT}/metrics`;
+}
+
+function describeStart(
+  settings: LoadgenSettings,
+  requests: readonly PreparedRequest[],
+  { models, skipped }: Discovery,
+  print: (line: string) => void,
+): void {
+  const { rate, concurrency, rampStart, rampMax } = settings;
+  const shape = isRamp(settings)
+    ? `ramp from ${rampStart} to ${rampMax} in flight`
+    : rate > 0
+    ? `open loop, ${rate} requests/s (${settings.arrivals}), ${concurrency} in flight at most`
+    : `closed loop, ${concurrency} in flight`;
+  print(
+    `loadgen: ${settings.gateway}, ${shape}, ${settings.transport}, ` +
+      `${settings.durationSeconds} s, ${models.length} models, ${requests.length} requests prepared`,
+  );
+  for (const { name, reason } of skipped) print(`skipping ${name}: ${reason}`);
+}

@@ -1,0 +1,36 @@
+/** How a request ended, as the report counts it. */
+
+import { messageOf, ServerError } from "../errors.ts";
+
+/**
+ * `dead`: its deadline passed. `shed`: refused because too much was going on. `teardown`: cut off with
+ * its connection; counted as an error, told apart. `wrong`: answered, but not what was expected.
+ */
+export type OutcomeKind = "ok" | "dead" | "shed" | "teardown" | "wrong" | "error";
+
+export interface Outcome {
+  readonly kind: OutcomeKind;
+  /** For people; empty when all went well. */
+  readonly text: string;
+}
+
+/** Every kind but `ok`. */
+export const FAILURE_KINDS = ["dead", "shed", "teardown", "wrong", "error"] as const;
+
+/** What a failed call counts as. Defects of this program are thrown on. */
+export function outcomeOf(error: unknown): Outcome {
+  if (!(error instanceof ServerError)) throw error;
+  const { status } = error;
+  const text = `${status}: ${messageOf(error)}`;
+  if (status === "DEADLINE_EXCEEDED") return { kind: "dead", text };
+  if (status === "UNAVAILABLE" && /deadline (has )?(passed|expired|exceeded)/i.test(text)) {
+    return { kind: "dead", text };
+  }
+  if (status === "RESOURCE_EXHAUSTED") return { kind: "shed", text };
+  if (
+    status === "INTERNAL" && /^INTERNAL: *$|RST_STREAM|reset|GOAWAY|connection closed/i.test(text)
+  ) {
+    return { kind: "teardown", text };
+  }
+  return { kind: "error", text };
+}

@@ -1,0 +1,52 @@
+/** The counters of a node that the report shows. */
+
+/** Sums over all series of a name. */
+export interface NodeCounters {
+  readonly loads: number;
+  readonly evicts: number;
+  readonly gatewayShed: number;
+  readonly workerShed: number;
+}
+
+/** The families behind them. */
+const FAMILIES: Readonly<Record<keyof NodeCounters, string>> = {
+  loads: "worker_weight_loads_total",
+  evicts: "worker_weight_evicts_total",
+  gatewayShed: "gateway_requests_shed_total",
+  workerShed: "worker_requests_shed_total",
+};
+
+const LIMIT_MS = 3000;
+
+/** Fetches a metrics page. `undefined` when it does not come within 3 s. */
+export async function scrapeCounters(url: string): Promise<NodeCounters | undefined> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(LIMIT_MS) });
+    const text = await response.text();
+    return response.ok ? countersIn(text) : undefined;
+  } catch {
+    // Whatever is wrong with it, the load goes on; the report says that it does not know.
+    return undefined;
+  }
+}
+
+/** Sums the counters in the Prometheus text format; a family that is not there counts 0. */
+export function countersIn(text: string): NodeCounters {
+  const sums = new Map(Object.values(FAMILIES).map((name) => [name, 0]));
+  for (const line of text.split("\n")) {
+    const name = /^[A-Za-z_:][\w:]*/.exec(line)?.[0] ?? "";
+    const sum = sums.get(name);
+    if (sum === undefined) continue;
+    // A label's value may hold anything, braces and spaces included; what follows the last one cannot.
+    const tail = line.slice(Math.max(name.length, line.lastIndexOf("}") + 1)).trim();
+    const value = Number(tail.split(/\s/)[0]);
+    if (Number.isFinite(value)) sums.set(name, sum + value);
+  }
+  const of = (key: keyof NodeCounters) => sums.get(FAMILIES[key])!;
+  return {
+    loads: of("loads"),
+    evicts: of("evicts"),
+    gatewayShed: of("gatewayShed"),
+    workerShed: of("workerShed"),
+  };
+}
