@@ -173,7 +173,7 @@ function chooseSeveral(
 }
 
 /** Whether a model that was placed is now on other workers. */
-export function isMoved(
+function isMoved(
   before: readonly WorkerId[] | undefined,
   after: readonly WorkerId[],
 ): boolean {
