@@ -1,13 +1,8 @@
 /** Advisory locks between processes, on files that exist for nothing else. */
 
 import { SystemCallError } from "../errors.ts";
-import { Descriptor, O_CREAT, O_EXCL, O_RDWR, retry } from "./descriptor.ts";
-import { EAGAIN, EEXIST } from "./errno.ts";
-import { libc } from "./symbols.ts";
-
-const LOCK_SH = 1;
-const LOCK_EX = 2;
-const LOCK_NB = 4;
+import { Descriptor, O_CREAT, O_EXCL, O_RDWR } from "./descriptor.ts";
+import { EEXIST } from "./errno.ts";
 
 export interface LockOptions {
   /** Shared locks go together; an exclusive one goes with none. Default exclusive. */
@@ -23,16 +18,11 @@ export interface LockOptions {
  */
 export function tryLock(path: string, options: LockOptions = {}): Disposable | undefined {
   const { isShared = false, mode = 0o600 } = options;
-  const operation = (isShared ? LOCK_SH : LOCK_EX) | LOCK_NB;
-  const file = openLockFile(path, mode);
-  try {
-    retry(() => libc().flock(file.fd, operation), "flock", JSON.stringify(path));
-    return file;
-  } catch (error) {
-    file[Symbol.dispose]();
-    if (error instanceof SystemCallError && error.errno === EAGAIN) return undefined;
-    throw error;
-  }
+  using owned = new DisposableStack();
+  const file = owned.use(openLockFile(path, mode));
+  if (!file.tryLock({ isShared })) return undefined;
+  owned.move();
+  return file;
 }
 
 /** Opens the file; when this call creates it, with exactly the bits of `mode`. */

@@ -1,6 +1,6 @@
 /** Memory mappings: files read without copying them, memory shared between processes. */
 
-import { brandAddress } from "../pointer.ts";
+import { addressOf, brandAddress } from "../pointer.ts";
 import { Descriptor, O_RDONLY } from "./descriptor.ts";
 import { lastError } from "./errno.ts";
 import { libc } from "./symbols.ts";
@@ -9,8 +9,12 @@ const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
+const MAP_ANONYMOUS = 32;
 /** What `mmap` returns instead of an address when it fails: all bits set. */
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+
+/** What is being copied: the collector does not see that another thread reads it. */
+const sources = new Set<Uint8Array>();
 
 /** States: mapped, disposed. */
 export class Mapping implements Disposable {
@@ -49,8 +53,18 @@ export class Mapping implements Disposable {
     return Mapping.#map(file, byteLength, protection, MAP_SHARED, subject);
   }
 
+  /**
+   * Zeroed memory of this process alone, outside the JavaScript heap, given back at once by dispose.
+   * @throws {SystemCallError}
+   */
+  static anonymous(byteLength: number): Mapping {
+    const protection = PROT_READ | PROT_WRITE;
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    return Mapping.#map(undefined, byteLength, protection, flags, "anonymous memory");
+  }
+
   static #map(
-    file: Descriptor,
+    file: Descriptor | undefined,
     byteLength: number,
     protection: number,
     flags: number,
@@ -58,7 +72,7 @@ export class Mapping implements Disposable {
   ): Mapping {
     // The kernel refuses empty mappings, and an empty file needs none.
     if (byteLength === 0) return new Mapping(null, 0);
-    const pointer = libc().mmap(null, BigInt(byteLength), protection, flags, file.fd, 0n);
+    const pointer = libc().mmap(null, BigInt(byteLength), protection, flags, file?.fd ?? -1, 0n);
     if (Deno.UnsafePointer.value(pointer) === MAP_FAILED) throw lastError("mmap", subject);
     return new Mapping(pointer, byteLength);
   }
@@ -76,6 +90,25 @@ export class Mapping implements Disposable {
       );
     }
     return new Uint8Array(this.#buffer, offset, length);
+  }
+
+  /**
+   * Copies bytes to `offset`, on another thread. Neither side may go away until the promise settles.
+   * @throws {RangeError} when the range is not inside the mapping
+   * @throws {TypeError} after dispose
+   */
+  async copyFrom(source: Uint8Array, offset: number): Promise<void> {
+    const target = this.bytes(offset, source.length);
+    if (target.length === 0) return;
+    const [to, from] = [this.address + BigInt(offset), addressOf(source)].map((address) =>
+      Deno.UnsafePointer.create(address)
+    );
+    sources.add(source);
+    try {
+      await libc().memcpy(to!, from!, BigInt(source.length));
+    } finally {
+      sources.delete(source);
+    }
   }
 
   /** Unmaps the memory; a second call does nothing. Native code must not use it any more. */

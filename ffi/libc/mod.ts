@@ -9,3 +9,4 @@ export * from "./exit.ts";
 export * from "./flock.ts";
 export { Mapping } from "./mmap.ts";
 export * from "./shared_memory.ts";
+export * from "./shared_object.ts";

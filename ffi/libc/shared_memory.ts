@@ -1,7 +1,7 @@
 /** POSIX shared memory: named memory that other processes map too. */
 
 import { cString } from "../pointer.ts";
-import { Descriptor, O_CLOEXEC, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, retry } from "./descriptor.ts";
+import { Descriptor, O_CREAT, O_EXCL, O_RDONLY, O_RDWR, retry } from "./descriptor.ts";
 import { Mapping } from "./mmap.ts";
 import { libc } from "./symbols.ts";
 
@@ -28,7 +28,7 @@ export function createSharedMemory(
   name: string,
   { byteLength, mode = 0o600 }: CreateSharedMemoryOptions,
 ): SharedMemory {
-  using object = openObject(name, O_RDWR | O_CREAT | O_EXCL, mode);
+  using object = Descriptor.openShared(name, O_RDWR | O_CREAT | O_EXCL, mode);
   try {
     object.setMode(mode);
     object.truncate(byteLength);
@@ -47,7 +47,7 @@ export function openSharedMemory(
   name: string,
   { isWritable = true }: { readonly isWritable?: boolean } = {},
 ): SharedMemory {
-  using object = openObject(name, isWritable ? O_RDWR : O_RDONLY, 0);
+  using object = Descriptor.openShared(name, isWritable ? O_RDWR : O_RDONLY);
   return map(name, object, object.size(), isWritable);
 }
 
@@ -55,13 +55,6 @@ export function openSharedMemory(
 export function unlinkSharedMemory(name: string): void {
   const bytes = cString(name);
   retry(() => libc().shm_unlink(bytes), "shm_unlink", JSON.stringify(name));
-}
-
-function openObject(name: string, flags: number, mode: number): Descriptor {
-  const subject = JSON.stringify(name);
-  const bytes = cString(name);
-  const fd = retry(() => libc().shm_open(bytes, flags | O_CLOEXEC, mode), "shm_open", subject);
-  return new Descriptor(fd, subject);
 }
 
 function map(

@@ -11,10 +11,14 @@ const SYMBOLS = {
   flock: { parameters: ["i32", "i32"], result: "i32" },
   fstat: { parameters: ["i32", "buffer"], result: "i32" },
   ftruncate: { parameters: ["i32", "i64"], result: "i32" },
+  // Leaves the thread: gigabytes take a while, and the first touch of each page more so.
+  memcpy: { parameters: ["pointer", "pointer", "usize"], result: "pointer", nonblocking: true },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   // Declared with a fixed third argument: variadic integers travel in the same registers here.
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  // Returns the error number instead of leaving it in errno, which would be another thread's.
+  posix_fallocate: { parameters: ["i32", "i64", "i64"], result: "i32", nonblocking: true },
   sched_getaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32" },
   sched_setaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32" },
   shm_open: { parameters: ["buffer", "i32", "u32"], result: "i32" },

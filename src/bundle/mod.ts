@@ -13,4 +13,5 @@ export type { AxisOrder, ManifestTensor, VariableAxis } from "./manifest_tensors
 export { type ProgramFile, readProgram, type VariantPrograms } from "./programs.ts";
 export * from "./repository.ts";
 export { type CheckedSignature, checkSignature, type ProgramSignature } from "./signature.ts";
+export { weightFileIdentity } from "./weight_file.ts";
 export { Weights, WEIGHTS_FILE, type WeightSpec } from "./weights.ts";

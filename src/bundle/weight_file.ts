@@ -27,8 +27,7 @@ export class WeightFile implements ByteSource, Disposable {
     this.#mapping = mapping;
     this.byteLength = mapping.byteLength;
     this.#modifiedMs = info.mtime?.getTime();
-    const times = `${this.#modifiedMs}:${info.ctime?.getTime()}`;
-    this.identity = `${info.dev}:${info.ino}:${info.size}:${times}`;
+    this.identity = identityOf(info);
   }
 
   /** Maps a file. @throws {Error} of Deno or of the mapping when it cannot be opened */
@@ -67,4 +66,17 @@ export class WeightFile implements ByteSource, Disposable {
     this.#mapping[Symbol.dispose]();
     this.#file[Symbol.dispose]();
   }
+}
+
+/** The identity that the file under a path would have now; `undefined` when there is none to be seen. */
+export function weightFileIdentity(path: string): string | undefined {
+  try {
+    return identityOf(Deno.statSync(path));
+  } catch {
+    return undefined;
+  }
+}
+
+function identityOf({ dev, ino, size, mtime, ctime }: Deno.FileInfo): string {
+  return `${dev}:${ino}:${size}:${mtime?.getTime()}:${ctime?.getTime()}`;
 }

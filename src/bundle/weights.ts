@@ -20,7 +20,7 @@ export interface WeightSpec extends TensorSpec {
 
 /**
  * The weights of one loaded bundle. States: open, disposed. While open it holds the file, mapped; every
- * view it gave out ends with it, so the owner disposes it only when no upload reads one any more.
+ * view it gave out ends with it, so whoever uploads from one holds it until that is done.
  */
 export class Weights implements Disposable {
   /** In argument order: the program parameters after the inputs. */
@@ -31,15 +31,23 @@ export class Weights implements Disposable {
   readonly isProgramLayout: boolean;
   /** Equal identities mean equal specs and equal bytes. */
   readonly identity: string;
+  /** Where the file was when it was opened. */
+  readonly path: string;
+  /** Of the file alone: what `weightFileIdentity` gives for it. */
+  readonly fileIdentity: string;
   readonly warnings: readonly string[];
   readonly #bundle: string;
   readonly #file: WeightFile;
   readonly #stored: readonly StoredTensor[];
   readonly #isReversed: boolean;
-  #isOpen = true;
+  /** Who keeps the file open: the owner, until this is disposed, and whoever asked for it. */
+  #holders = 1;
+  #isDisposed = false;
 
-  private constructor(bundle: string, file: WeightFile, axisOrder: AxisOrder) {
+  private constructor(bundle: string, path: string, file: WeightFile, axisOrder: AxisOrder) {
     this.#bundle = bundle;
+    this.path = path;
+    this.fileIdentity = file.identity;
     this.#file = file;
     this.#isReversed = axisOrder === "column_major";
     this.identity = `${file.identity} ${axisOrder}`;
@@ -66,7 +74,7 @@ export class Weights implements Disposable {
     let file: WeightFile | undefined;
     try {
       file = WeightFile.open(path);
-      return new Weights(bundle, file, axisOrder);
+      return new Weights(bundle, path, file, axisOrder);
     } catch (error) {
       file?.[Symbol.dispose]();
       if (error instanceof Deno.errors.NotFound) {
@@ -108,11 +116,34 @@ export class Weights implements Disposable {
     return result;
   }
 
-  /** Closes the file. Views given out must not be used any more. */
+  /** Whether `read` gives a view of the file for weight `index`, instead of a permuted copy. */
+  isView(index: number): boolean {
+    const stored = this.#stored[index];
+    return stored !== undefined && !this.#needsReversal(stored);
+  }
+
+  /** Keeps the file open until disposed, also when the owner disposes this before. */
+  hold(): Disposable {
+    if (this.#holders === 0) throw new TypeError("these weights are disposed");
+    this.#holders++;
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isHeld) this.#release();
+        isHeld = false;
+      },
+    };
+  }
+
+  /** Closes the file, when nobody holds it. Views given out must not be used any more then. */
   [Symbol.dispose](): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    this.#file[Symbol.dispose]();
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.#release();
+  }
+
+  #release(): void {
+    if (--this.#holders === 0) this.#file[Symbol.dispose]();
   }
 
   #needsReversal({ shape, byteLength }: StoredTensor): boolean {
@@ -120,7 +151,9 @@ export class Weights implements Disposable {
   }
 
   #view(stored: StoredTensor): Uint8Array {
-    if (!this.#isOpen) throw new TypeError(`the weights of ${quote(this.#bundle)} are disposed`);
+    if (this.#holders === 0) {
+      throw new TypeError(`the weights of ${quote(this.#bundle)} are disposed`);
+    }
     try {
       return this.#file.view(stored.offset, stored.byteLength);
     } catch (error) {

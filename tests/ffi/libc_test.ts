@@ -9,6 +9,7 @@ import {
   Mapping,
   openSharedMemory,
   setProcessAffinity,
+  SharedObject,
   SystemCallError,
   tryLock,
   unlinkSharedMemory,
@@ -181,4 +182,44 @@ Deno.test("setProcessAffinity() refuses processors that do not exist", () => {
   assert.throws(() => setProcessAffinity([8191]), isSystemError("sched_setaffinity", "EINVAL"));
   assert.throws(() => setProcessAffinity([-1]), RangeError);
   assert.throws(() => setProcessAffinity([1.5]), RangeError);
+});
+
+Deno.test("Mapping.anonymous() gives zeroed memory that copyFrom() fills off the thread", async () => {
+  using memory = Mapping.anonymous(1 << 20);
+  assert.ok(memory.bytes().every((byte) => byte === 0));
+  const source = Uint8Array.from({ length: 300_001 }, (_, index) => index % 251);
+  await memory.copyFrom(source, 12_345);
+  assert.deepEqual(memory.bytes(12_345, source.length), source);
+  assert.equal(memory.bytes(12_344, 1)[0], 0);
+  await memory.copyFrom(new Uint8Array(), 1 << 20);
+  await assert.rejects(memory.copyFrom(source, (1 << 20) - 5), RangeError);
+});
+
+Deno.test("SharedObject locks, claims its space, and knows when its name was taken away", async () => {
+  const name = uniqueName();
+  using first = SharedObject.create(name, 0o640);
+  try {
+    assert.equal(Deno.statSync(`/dev/shm${name}`).mode! & 0o777, 0o640);
+    assert.throws(() => SharedObject.create(name, 0o600), isSystemError("shm_open", "EEXIST"));
+    await first.reserve(70_000);
+    assert.equal(first.byteLength, 70_000);
+    using second = SharedObject.open(name);
+    assert.ok(first.tryLock({ isShared: false }));
+    assert.equal(second.tryLock({ isShared: true }), false);
+    assert.ok(first.tryLock({ isShared: true }), "from exclusive to shared");
+    assert.ok(second.tryLock({ isShared: true }));
+    assert.equal(second.tryLock({ isShared: false }), false);
+    using written = first.map(70_000, true);
+    using read = second.map(70_000, false);
+    written.bytes()[69_999] = 7;
+    assert.equal(read.bytes()[69_999], 7);
+    assert.ok(second.isLinked());
+  } finally {
+    unlinkSharedMemory(name);
+  }
+  assert.equal(first.isLinked(), false);
+  assert.throws(() => SharedObject.open(name), isSystemError("shm_open", "ENOENT"));
+  using another = SharedObject.create(name, 0o600);
+  unlinkSharedMemory(name);
+  assert.equal(another.isLinked() || first.isLinked(), false);
 });

@@ -45,7 +45,10 @@ Deno.test("ResidencyLedger misses exactly where an ideal LRU of the same trace d
   for (const seed of [1, 2, 3, 4, 5]) {
     const next = random(seed);
     const sizes = new Map(
-      Array.from({ length: 40 }, (_, k) => [`m${k}`, 1 + Math.floor(next() * 100)] as const),
+      Array.from(
+        { length: 40 },
+        (_, k): [string, number] => [`m${k}`, 1 + Math.floor(next() * 100)],
+      ),
     );
     const budget = 400;
     const trace = Array.from({ length: 3000 }, () => `m${Math.floor(next() ** 2 * 40)}`);

@@ -1,0 +1,104 @@
+/**
+ * The host tier: weights in host memory in program layout, made once and kept, so that bringing them to
+ * the device is a plain copy. Private to this process, or one copy for all workers of the node.
+ */
+
+import { Mapping, SystemCallError } from "../../../ffi/libc/mod.ts";
+import { messageOf } from "../../errors.ts";
+import type { Weights } from "../../bundle/mod.ts";
+import type { Logger } from "../../log.ts";
+import { fillLayout, layOut } from "./host_layout.ts";
+import { acquireRegion, regionKey } from "./shared_region.ts";
+
+/** Weights in host memory. Views end with it. */
+export interface HostCopy extends Disposable {
+  readonly isShared: boolean;
+  /** The bytes of weight `index`, row-major for its spec; not to be written to. */
+  bytes(index: number): Uint8Array;
+}
+
+export interface HostStoreOptions {
+  /** Permission bits of shared regions; `undefined`: every copy is private. */
+  readonly sharedMode: number | undefined;
+  readonly logger: Logger;
+}
+
+export class HostStore {
+  readonly #options: HostStoreOptions;
+
+  constructor(options: HostStoreOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Makes a host copy. Where a shared one cannot be had, a private one is made and the log says why.
+   * @param model for the log
+   * @throws {BundleError} when the file is changed meanwhile
+   * @throws {SystemCallError} when there is no memory
+   */
+  async materialise(model: string, weights: Weights): Promise<HostCopy> {
+    const { sharedMode, logger } = this.#options;
+    if (sharedMode !== undefined && weights.byteLength > 0) {
+      try {
+        return await this.#share(model, weights, sharedMode);
+      } catch (error) {
+        if (!(error instanceof SystemCallError)) throw error;
+        logger.warn("weights cannot be shared, this worker keeps a copy of its own", {
+          model,
+          bytes: weights.byteLength,
+          reason: `${messageOf(error)}${remedyFor(error)}`,
+        });
+      }
+    }
+    return await keepPrivate(weights);
+  }
+
+  async #share(model: string, weights: Weights, mode: number): Promise<HostCopy> {
+    const layout = layOut(weights);
+    const region = await acquireRegion({
+      key: await regionKey(weights.identity, weights.specs),
+      byteLength: layout.byteLength,
+      source: { model, path: weights.path, identity: weights.fileIdentity },
+      mode,
+      logger: this.#options.logger,
+      fill: (target, start) => fillLayout(weights, layout, target, start),
+    });
+    this.#options.logger.debug("shared weights", {
+      model,
+      region: region.name,
+      bytes: layout.byteLength,
+      isReused: region.isReused,
+    });
+    return {
+      isShared: true,
+      bytes: (index) => region.bytes(layout.offsets[index]!, weights.specs[index]!.byteLength),
+      [Symbol.dispose]: () => region[Symbol.dispose](),
+    };
+  }
+}
+
+async function keepPrivate(weights: Weights): Promise<HostCopy> {
+  const layout = layOut(weights);
+  const mapping = Mapping.anonymous(layout.byteLength);
+  try {
+    await fillLayout(weights, layout, mapping, 0);
+  } catch (error) {
+    mapping[Symbol.dispose]();
+    throw error;
+  }
+  return {
+    isShared: false,
+    bytes: (index) => mapping.bytes(layout.offsets[index]!, weights.specs[index]!.byteLength),
+    [Symbol.dispose]: () => mapping[Symbol.dispose](),
+  };
+}
+
+function remedyFor({ code }: SystemCallError): string {
+  if (code === "ENOSPC" || code === "ENOMEM" || code === "EFBIG") {
+    return "; give /dev/shm more room (--shm-size in a container)";
+  }
+  if (code === "EACCES" || code === "EPERM") {
+    return "; run the workers as one user, or give them a group and shared_host_weights_mode 660";
+  }
+  return "";
+}

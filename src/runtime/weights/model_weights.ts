@@ -1,0 +1,135 @@
+/** One model's weights, as the model sees them. */
+
+import type { ResidencyFloor } from "../../config/mod.ts";
+import type { AttachRequest } from "./weight_store.ts";
+import type { UnitHolder, WeightUnit, WeightUse } from "./weight_unit.ts";
+
+/** What it needs of the store. */
+export interface ModelWeightsServices {
+  /** The scratch has changed: the budget follows. */
+  resolve(): void;
+  /** @throws {ResourceExhaustedError} where there is no room to pin the weights */
+  checkPin(): void;
+  /** See `ModelWeights.measure`. */
+  measure(run: () => Promise<void>): Promise<number | undefined>;
+  detach(): void;
+}
+
+/** States: attached, disposed. Disposing lets go of the weights, which go when nobody has them. */
+export class ModelWeights implements UnitHolder, Disposable {
+  readonly model: string;
+  readonly unit: WeightUnit;
+  readonly isWanted: () => boolean;
+  readonly onLoadFailed: (error: unknown) => void;
+  readonly #services: ModelWeightsServices;
+  #floor: ResidencyFloor;
+  #scratchBytes: number;
+  #isAttached = true;
+
+  constructor(
+    unit: WeightUnit,
+    request: AttachRequest,
+    floor: ResidencyFloor,
+    services: ModelWeightsServices,
+  ) {
+    this.unit = unit;
+    this.model = request.model;
+    this.isWanted = request.isWanted;
+    this.onLoadFailed = request.onLoadFailed;
+    this.#services = services;
+    this.#floor = floor;
+    this.#scratchBytes = request.scratchBytes;
+  }
+
+  /** The least it keeps. */
+  get floor(): ResidencyFloor {
+    return this.#floor;
+  }
+
+  /** Of the tensors, without what an allocator adds. */
+  get byteLength(): number {
+    return this.unit.weights.byteLength;
+  }
+
+  /** On the device now. */
+  get isResident(): boolean {
+    return this.unit.isResident;
+  }
+
+  /** Copied in host memory now. */
+  get isHostResident(): boolean {
+    return this.unit.isHostResident;
+  }
+
+  /** The most device memory that a dispatch takes besides weights. */
+  get scratchBytes(): number {
+    return this.#scratchBytes;
+  }
+
+  /** See `WeightUnit.request`. */
+  request(): boolean {
+    return this.unit.request();
+  }
+
+  /** See `WeightUnit.use`. */
+  use(): WeightUse | Promise<WeightUse> {
+    return this.unit.use();
+  }
+
+  /** Throws what is in the way of serving the model now, if anything is. @throws {UnavailableError} */
+  checkServable(): void {
+    const refusal = this.unit.refusal();
+    if (refusal) throw refusal;
+  }
+
+  /**
+   * Brings the weights in, whoever manages residency: for warming up and for compaction.
+   * @throws {ResourceExhaustedError} when they are larger than the budget
+   */
+  async load(): Promise<void> {
+    // A load that was under way may have been for somebody whose turn is over already.
+    while (!this.isResident) await this.unit.load({ isUrgent: true });
+  }
+
+  /** Ends what `load` began: what others are to bring in is not on the device by itself. */
+  async settle(isExternallyManaged: boolean): Promise<void> {
+    if (isExternallyManaged && !this.unit.isPinned) await this.unit.release();
+  }
+
+  /**
+   * Runs a dispatch on which nothing else moves in device memory. What it really needed besides weights
+   * takes the place of the compiler's word, where that was less.
+   */
+  async measure(run: () => Promise<void>): Promise<void> {
+    await this.load();
+    using _use = await this.use();
+    const bytes = await this.#services.measure(run);
+    if (bytes === undefined || bytes <= this.#scratchBytes) return;
+    this.#scratchBytes = bytes;
+    this.#services.resolve();
+  }
+
+  /**
+   * Changes the floor; host and device follow before this resolves. On failure it is what it was.
+   * @throws {ResourceExhaustedError} when pinned weights are to be more than there is room for
+   */
+  async setFloor(floor: ResidencyFloor): Promise<void> {
+    if (floor === this.#floor) return;
+    if (floor === "device") this.#services.checkPin();
+    const before = this.#floor;
+    this.#floor = floor;
+    try {
+      await this.unit.applyFloor();
+    } catch (error) {
+      this.#floor = before;
+      await this.unit.applyFloor();
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#isAttached) return;
+    this.#isAttached = false;
+    this.#services.detach();
+  }
+}

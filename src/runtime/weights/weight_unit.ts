@@ -1,0 +1,283 @@
+/**
+ * One set of weights and where it is: the file always, a copy in host memory and one on the device as its
+ * holders want and the budget allows. Several versions of a model, and a model that was renamed, hold the
+ * same set when they came from the same file.
+ */
+
+import type { Weights } from "../../bundle/mod.ts";
+import type { ResidencyFloor } from "../../config/mod.ts";
+import { messageOf, UnavailableError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import type { Backend, DeviceBuffer } from "../backend.ts";
+import type { HostCopy, HostStore } from "./host_store.ts";
+import type { LoadQueue } from "./load_queue.ts";
+import type { ResidencyLedger } from "./residency_ledger.ts";
+import type { TransferGate } from "./transfer_gate.ts";
+import { uploadAll } from "./upload.ts";
+
+/** What units need of the store they are in. */
+export interface UnitServices {
+  readonly backend: Backend;
+  readonly logger: Logger;
+  readonly hostStore: HostStore;
+  readonly ledger: ResidencyLedger<WeightUnit>;
+  readonly queue: LoadQueue<WeightUnit>;
+  readonly gate: TransferGate;
+  /** Whether weights come and go at all; else all stay on the device. */
+  readonly hasCache: boolean;
+  /** Whether somebody outside decides what is on the device. */
+  readonly isExternallyManaged: boolean;
+  /** Pins have changed: the budget follows. */
+  resolve(): void;
+  /** Something may have made room. */
+  changed(): void;
+  /** What could not run may be able to now. */
+  ready(): void;
+  /** An on-demand load is done. */
+  loaded(unit: WeightUnit, seconds: number): void;
+  /** Frees whatever can be freed of other units; the device has refused memory. */
+  makeRoom(): void;
+}
+
+/** One model's interest in a unit. */
+export interface UnitHolder {
+  readonly model: string;
+  readonly floor: ResidencyFloor;
+  /** Whether requests wait for it. */
+  readonly isWanted: () => boolean;
+  /** Requests that wait for it wait in vain. */
+  readonly onLoadFailed: (error: unknown) => void;
+}
+
+/** Weights on the device, kept there until disposed. */
+export interface WeightUse extends Disposable {
+  readonly buffers: readonly DeviceBuffer[];
+}
+
+const FLOORS: readonly ResidencyFloor[] = ["unpinned", "system", "device"];
+
+export class WeightUnit {
+  readonly weights: Weights;
+  /** On the device, with what its allocator rounds up to. */
+  readonly deviceBytes: number;
+  readonly holders = new Set<UnitHolder>();
+  readonly #services: UnitServices;
+  readonly #hold: Disposable;
+  #host: HostCopy | undefined;
+  #buffers: readonly DeviceBuffer[] | undefined;
+  #loading: Promise<void> | undefined;
+  /** Changes of floor, one after the other. */
+  #changes: Promise<void> = Promise.resolve();
+  #pendingChanges = 0;
+  #idle: (() => void)[] = [];
+
+  constructor(weights: Weights, deviceBytes: number, services: UnitServices) {
+    this.weights = weights;
+    this.deviceBytes = deviceBytes;
+    this.#services = services;
+    this.#hold = weights.hold();
+    services.ledger.add(this, deviceBytes);
+  }
+
+  /** Of one of the models, for messages. */
+  get model(): string {
+    const [holder] = this.holders;
+    return holder?.model ?? "";
+  }
+
+  /** The highest of its holders' floors. */
+  get floor(): ResidencyFloor {
+    const ranks = Array.from(this.holders, ({ floor }) => FLOORS.indexOf(floor));
+    return FLOORS[Math.max(0, ...ranks)]!;
+  }
+
+  get isPinned(): boolean {
+    return !this.#services.hasCache || this.floor === "device";
+  }
+
+  get isResident(): boolean {
+    return this.#buffers !== undefined;
+  }
+
+  get isHostResident(): boolean {
+    return this.#host !== undefined;
+  }
+
+  get isWanted(): boolean {
+    return this.holders.values().some((holder) => holder.isWanted());
+  }
+
+  /** What is in the way of serving it now, whatever is done: its size, or whoever manages residency. */
+  refusal(): Error | undefined {
+    const { isExternallyManaged, hasCache } = this.#services;
+    if (this.isResident || !hasCache || !isExternallyManaged) return undefined;
+    return new UnavailableError(
+      `The weights of model ${JSON.stringify(this.model)} are not on the device; ` +
+        "residency is managed with SetModelResidency here",
+    );
+  }
+
+  /** Brings its tiers in line with the floors of its holders. */
+  applyFloor(): Promise<void> {
+    this.#pendingChanges++;
+    const change = this.#changes.then(() => this.#applyFloor()).finally(() => {
+      this.#pendingChanges--;
+    });
+    this.#changes = change.catch(() => {});
+    return change;
+  }
+
+  /**
+   * Begins a use, for which the weights stay. They are brought in first where they are missing, ahead of
+   * everyone else who waits for memory, because the device waits for this one.
+   * @throws {UnavailableError} where residency is managed from outside
+   * @throws {ResourceExhaustedError} when they are larger than the budget
+   */
+  use(): WeightUse | Promise<WeightUse> {
+    if (this.#buffers) return this.#begin(this.#buffers);
+    const refusal = this.refusal();
+    if (refusal) throw refusal;
+    return this.load({ isUrgent: true }).then(() => this.use());
+  }
+
+  /**
+   * Whether a dispatch should begin now. Where the weights are missing they are on their way from here
+   * on; one that can never succeed should begin too, and be told why.
+   */
+  request(): boolean {
+    if (this.#buffers || this.refusal()) return true;
+    if (this.#loading) this.#services.queue.pump();
+    else {
+      this.load({ isUrgent: false }).catch((error) => {
+        for (const holder of this.holders) holder.onLoadFailed(error);
+      });
+    }
+    return this.isResident;
+  }
+
+  /** Brings the weights to the device; one load, however many ask. */
+  load({ isUrgent }: { readonly isUrgent: boolean }): Promise<void> {
+    if (this.#buffers) return Promise.resolve();
+    if (this.#loading) {
+      if (isUrgent) this.#services.queue.hurry(this);
+      return this.#loading;
+    }
+    this.#loading = this.#load(isUrgent).finally(() => {
+      this.#loading = undefined;
+      this.#services.changed();
+      this.#services.ready();
+    });
+    return this.#loading;
+  }
+
+  /** Gives back the device memory; the ledger has let go of it. */
+  free(): void {
+    for (const buffer of this.#buffers ?? []) buffer[Symbol.dispose]();
+    this.#buffers = undefined;
+  }
+
+  /** Takes the weights off the device, when nobody uses them any more, unless they are pinned by then. */
+  async release(): Promise<void> {
+    const { ledger } = this.#services;
+    await this.#loading?.catch(() => {});
+    while (ledger.usesOf(this) > 0) {
+      await new Promise<void>((resolve) => this.#idle.push(resolve));
+    }
+    if (this.isPinned && this.holders.size > 0) return;
+    if (ledger.release(this)) this.free();
+    this.#services.changed();
+  }
+
+  /** Frees everything, when nobody uses it any more. Not to be used afterwards. */
+  async close(): Promise<void> {
+    const { queue, ledger } = this.#services;
+    queue.leave(this, new UnavailableError("The model is gone"));
+    if (this.#pendingChanges > 0 || this.#loading || ledger.usesOf(this) > 0) {
+      await this.#changes;
+      await this.release();
+    } else {
+      // At once, so that whoever comes next finds the memory free.
+      this.free();
+    }
+    ledger.remove(this);
+    this.#host?.[Symbol.dispose]();
+    this.#host = undefined;
+    this.#hold[Symbol.dispose]();
+    this.#services.resolve();
+  }
+
+  async #applyFloor(): Promise<void> {
+    const { ledger, hasCache, isExternallyManaged, hostStore } = this.#services;
+    if (this.holders.size === 0) return;
+    if (this.isPinned) {
+      ledger.pin(this);
+      this.#services.resolve();
+      await this.load({ isUrgent: false });
+      return;
+    }
+    const wasResident = this.isResident;
+    ledger.unpin(this);
+    this.#services.resolve();
+    if (this.floor === "system" && hasCache) {
+      this.#host ??= await hostStore.materialise(this.model, this.weights);
+    } else if (this.#host) {
+      // A load may be reading from it.
+      await this.#loading?.catch(() => {});
+      this.#host[Symbol.dispose]();
+      this.#host = undefined;
+    }
+    if (isExternallyManaged && wasResident) await this.release();
+  }
+
+  async #load(isUrgent: boolean): Promise<void> {
+    const { queue, gate, ledger } = this.#services;
+    await queue.enter(this, isUrgent);
+    await gate.pass(async () => {
+      const startMs = performance.now();
+      try {
+        this.#buffers = await this.#upload();
+      } catch (error) {
+        ledger.failed(this);
+        throw error;
+      }
+      ledger.loaded(this);
+      if (!this.isPinned) this.#services.loaded(this, (performance.now() - startMs) / 1000);
+    });
+  }
+
+  async #upload(): Promise<readonly DeviceBuffer[]> {
+    const { backend, logger, makeRoom } = this.#services;
+    const { specs } = this.weights;
+    const host = this.#host;
+    const bytesOf = (index: number) => host ? host.bytes(index) : this.weights.read(index);
+    try {
+      return await uploadAll(backend, specs, bytesOf);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "RESOURCE_EXHAUSTED") throw error;
+      const fields = { model: this.model, bytes: this.deviceBytes, reason: messageOf(error) };
+      logger.warn(
+        "the device has no memory for weights, others leave and it is tried again",
+        fields,
+      );
+      makeRoom();
+      return await uploadAll(backend, specs, bytesOf);
+    }
+  }
+
+  #begin(buffers: readonly DeviceBuffer[]): WeightUse {
+    const { ledger } = this.#services;
+    ledger.beginUse(this);
+    let isUsed = true;
+    return {
+      buffers,
+      [Symbol.dispose]: () => {
+        if (!isUsed) return;
+        isUsed = false;
+        ledger.endUse(this);
+        if (ledger.usesOf(this) > 0) return;
+        for (const callback of this.#idle.splice(0)) callback();
+        this.#services.changed();
+      },
+    };
+  }
+}
