@@ -26,6 +26,11 @@ export interface ScheduledModel {
   readonly inputBatchAxes: readonly (number | undefined)[];
   /** The same for program outputs, in order; `undefined`: the output is given to every request whole. */
   readonly outputBatchAxes: readonly (number | undefined)[];
+  /**
+   * Whether a dispatch may begin now; absent: always. Asked before every choice while work waits. A model
+   * that says no gets itself ready, and whoever made it calls `Scheduler.wake` then.
+   */
+  isRunnable?(): boolean;
   /** Runs one program on assembled inputs, in program order, and gives its outputs in order. */
   run(
     dispatch: { variantKey: string; size: number; inputs: readonly NamedTensor[] },

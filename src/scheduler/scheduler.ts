@@ -71,6 +71,8 @@ export class Scheduler {
   #isDispatching = false;
   #isRunning = true;
   #idle: (() => void) | undefined;
+  /** Goes on where all that waits is for models that cannot run yet. */
+  #resume: (() => void) | undefined;
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
@@ -100,6 +102,21 @@ export class Scheduler {
     this.#queues.delete(name);
     this.#queued -= queue.depth;
     queue.rejectAll();
+    this.#resume?.();
+  }
+
+  /** Fails what waits for one version of a model, for example because its weights cannot be had. */
+  reject(model: ScheduledModel, error: unknown): void {
+    const queue = this.#queues.get(model.name);
+    const dropped = queue?.dropDead(queue.depth, (work) => work.model === model) ?? [];
+    this.#queued -= dropped.length;
+    for (const work of dropped) work.reject(error);
+    this.#resume?.();
+  }
+
+  /** Looks again: a model that could not run may be able to now. */
+  wake(): void {
+    if (this.#queued > 0) this.#wake();
   }
 
   /**
@@ -192,6 +209,7 @@ export class Scheduler {
           work.reject(new UnavailableError("The server is shutting down"));
         }
       }
+      this.#resume?.();
     }, graceMs);
     await promise;
     clearTimeout(timer);
@@ -202,6 +220,7 @@ export class Scheduler {
    * one read from a socket are then all queued, and the first does not leave alone.
    */
   #wake(): void {
+    this.#resume?.();
     if (this.#isDispatching) return;
     this.#isDispatching = true;
     queueMicrotask(() => void this.#dispatchAll());
@@ -215,8 +234,14 @@ export class Scheduler {
           await exclusive();
           continue;
         }
+        const queued = this.#queued;
         const next = this.#select();
         if (next) await this.#dispatch(next.model, next.queue, next.plan);
+        // Nothing to run and nothing dropped: all that waits is for models that cannot run yet.
+        else if (queued === this.#queued) {
+          await new Promise<void>((resolve) => this.#resume = resolve);
+          this.#resume = undefined;
+        }
       }
     } finally {
       this.#isDispatching = false;
@@ -231,6 +256,7 @@ export class Scheduler {
     for (const queue of this.#queues.values()) {
       if (queue.depth === 0) continue;
       const front = this.#liveFront(queue, nowMs);
+      if (front?.model.isRunnable?.() === false) continue;
       const plan = front && this.#plan(queue, front);
       if (plan) choices.push({ model: front.model, queue, plan });
     }

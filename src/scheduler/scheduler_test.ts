@@ -383,3 +383,73 @@ Deno.test("rename() lets two models change places and loses no request", async (
   assert.deepEqual(names, ["c", "b", "c", "c"]);
   assert.equal(await statusOf(subject.submit(a!, work([1]))), "NOT_FOUND");
 });
+
+Deno.test("Scheduler passes over a model that cannot run yet, and runs its work together later", async () => {
+  const device = new Device();
+  const ready = { isReady: false, asked: 0 };
+  const cold = device.model("cold", {
+    sizes: () => [2],
+    isRunnable: () => {
+      ready.asked++;
+      return ready.isReady;
+    },
+  });
+  const warm = device.model("warm");
+  const subject = scheduler(device);
+  subject.admit(cold);
+  subject.admit(warm);
+  const waiting = [subject.submit(cold, work([1])), subject.submit(cold, work([2]))];
+  await subject.submit(warm, work([3]));
+  assert.ok(ready.asked > 0);
+  assert.deepEqual(device.started.map(({ model }) => model), ["warm"]);
+  assert.equal(subject.queueOf("cold")!.depth, 2);
+  await subject.submit(warm, work([4]));
+  ready.isReady = true;
+  subject.wake();
+  await Promise.all(waiting);
+  assert.deepEqual(device.started.at(-1), { model: "cold", size: 2, values: [1, 2] });
+});
+
+Deno.test("Scheduler.reject() fails what waits for one version of a model, and nothing else", async () => {
+  const device = new Device();
+  const [before, after] = [
+    device.model("m", { isRunnable: () => false }),
+    device.model("m", { isRunnable: () => false }),
+  ];
+  const subject = scheduler(device);
+  subject.admit(before);
+  const [old, young] = [subject.submit(before, work([1])), subject.submit(after, work([2]))];
+  await Promise.resolve();
+  subject.reject(before, new ServerError("RESOURCE_EXHAUSTED", "too large"));
+  assert.equal(await statusOf(old), "RESOURCE_EXHAUSTED");
+  assert.equal(subject.queueOf("m")!.depth, 1);
+  subject.remove("m");
+  assert.equal(await statusOf(young), "NOT_FOUND");
+  await subject.shutdown(0);
+});
+
+Deno.test("Scheduler.shutdown() does not wait for ever for a model that cannot run", async () => {
+  const device = new Device();
+  const cold = device.model("cold", { isRunnable: () => false });
+  const subject = scheduler(device);
+  subject.admit(cold);
+  const waiting = subject.submit(cold, work([1]));
+  await Promise.resolve();
+  const stopped = subject.shutdown(0);
+  assert.equal(await statusOf(waiting), "UNAVAILABLE");
+  await stopped;
+});
+
+Deno.test("Scheduler.runExclusive() runs while work waits for a model that cannot", async () => {
+  const device = new Device();
+  const ready = { isReady: false };
+  const cold = device.model("cold", { isRunnable: () => ready.isReady });
+  const subject = scheduler(device);
+  subject.admit(cold);
+  const waiting = subject.submit(cold, work([1]));
+  await Promise.resolve();
+  await subject.runExclusive(() => Promise.resolve());
+  ready.isReady = true;
+  subject.wake();
+  await waiting;
+});
