@@ -1,0 +1,34 @@
+/** What asks a node to stop. */
+
+const STOP_SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
+
+/** The first and the second request. Disposing restores what the signals do otherwise. */
+export interface StopRequest extends Disposable {
+  /** The first signal: leave, but finish what was begun. */
+  readonly first: Promise<Deno.Signal>;
+  /** The second: leave now. */
+  readonly second: Promise<Deno.Signal>;
+}
+
+/** Listens for stop signals. */
+export function listenForStop(): StopRequest {
+  const first = Promise.withResolvers<Deno.Signal>();
+  const second = Promise.withResolvers<Deno.Signal>();
+  let isAsked = false;
+  const listeners = STOP_SIGNALS.map((signal) => {
+    const listener = () => {
+      if (isAsked) second.resolve(signal);
+      else first.resolve(signal);
+      isAsked = true;
+    };
+    Deno.addSignalListener(signal, listener);
+    return [signal, listener] as const;
+  });
+  return {
+    first: first.promise,
+    second: second.promise,
+    [Symbol.dispose]() {
+      for (const [signal, listener] of listeners) Deno.removeSignalListener(signal, listener);
+    },
+  };
+}

@@ -1,0 +1,195 @@
+/**
+ * The parent of a node's processes. It plans the node, starts the children, keeps them running, passes
+ * on what they log, and ends them together. It loads no model and sees no request.
+ *
+ * States: planning → starting → ready ⇄ not ready → stopping → stopped.
+ */
+
+import { type Environment, RUNTIME_DIR_VARIABLE } from "../config/mod.ts";
+import {
+  CHILD_NAME_VARIABLE,
+  type ChildReport,
+  SUPERVISOR_SOCKET_VARIABLE,
+} from "../parent_link.ts";
+import { selfCommand } from "../standalone.ts";
+import { Child, type ChildEnd, CONFIG_EXIT_CODE } from "./child.ts";
+import { machineProbes } from "./device_probes.ts";
+import { startGuard } from "./guard.ts";
+import { LinkServer } from "./link_server.ts";
+import { LogSink } from "./log_sink.ts";
+import { openNodeFolder } from "./node_folder.ts";
+import { type NodePlan, planNode } from "./node_plan.ts";
+import { type Flags, lastFlag } from "./node_source.ts";
+import { processorLimits } from "./processors.ts";
+import { ServiceManager } from "./service_manager.ts";
+import { type RunningChild, stopChildren } from "./shutdown.ts";
+import { listenForStop } from "./stop_request.ts";
+import { SUPERVISOR_PREFIX, SupervisorLog } from "./supervisor_log.ts";
+
+/** How long the last lines may take to be written. */
+const FLUSH_MS = 5000;
+/** How long children may take to leave a node that cannot start. */
+const FAILED_START_SECONDS = 3;
+
+/** What the operator gave. */
+export interface SuperviseOptions {
+  /** Values by flag name without dashes. */
+  readonly flags: Flags;
+  readonly environment: Environment;
+}
+
+/**
+ * Runs a node until it is told to stop or cannot go on; resolves with the exit code: 0 after a signal,
+ * 1 when a child failed too often or was killed in a hurry, 2 when a child was told something wrong.
+ *
+ * @throws {ConfigError} before anything is started, when the node cannot run as it is described
+ */
+export async function supervise(options: SuperviseOptions): Promise<number> {
+  const sink = new LogSink({
+    write: (bytes) => Deno.stdout.write(bytes),
+    describeLoss: (lines) =>
+      `${SUPERVISOR_PREFIX}warning: ${lines} log lines were dropped while standard output took none`,
+  });
+  const code = await runNode(options, sink);
+  // A write that never ends would keep the process; there is nothing left to wait for.
+  if (!await sink.flush(FLUSH_MS)) Deno.exit(code);
+  return code;
+}
+
+async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink): Promise<number> {
+  using folder = openNodeFolder(
+    lastFlag(flags, "runtime-dir") ?? (environment[RUNTIME_DIR_VARIABLE] || undefined),
+  );
+  const plan = await planNode({
+    flags,
+    environment,
+    probes: machineProbes,
+    limits: processorLimits(),
+    writeNodeFile: folder.write,
+  });
+  const log = new SupervisorLog(
+    sink,
+    plan.workers[0]?.loaded.config.log ?? plan.gateway!.config.logging,
+  );
+  for (const note of plan.notes) {
+    if (note.level === "warn") log.warn(note.text);
+    else log.info(note.text);
+  }
+  using stop = listenForStop();
+  using manager = new ServiceManager(folder.privateFolder, (name) => environment[name]);
+  await using guard = startGuard(
+    folder.privateFolder,
+    (reason) =>
+      log.warn(`no guard for orphans (${reason}); children leave by themselves when this ends`),
+  );
+  const children = new Map<string, Child>();
+  using link = new LinkServer(
+    `${folder.privateFolder}/link.sock`,
+    (report: ChildReport) => children.get(report.name)?.report(report),
+  );
+  const onState = readinessWatch(plan, children, manager, log);
+  const start = ({ name, args, environment }: {
+    readonly name: string;
+    readonly args: readonly string[];
+    readonly environment: Readonly<Record<string, string>>;
+  }): RunningChild => {
+    const child = new Child({
+      name,
+      spawn: () => {
+        const self = selfCommand([...args]);
+        return new Deno.Command(self.command, {
+          args: self.args,
+          env: {
+            ...environment,
+            [SUPERVISOR_SOCKET_VARIABLE]: link.path,
+            [CHILD_NAME_VARIABLE]: name,
+          },
+          stdin: "null",
+          stdout: "piped",
+          stderr: "piped",
+        }).spawn();
+      },
+      maxRestarts: plan.maxRestarts,
+      sink,
+      log,
+      now: () => performance.now(),
+      sleep,
+      onStarted: (pid) => guard?.watch(pid),
+      onEnded: (pid) => guard?.forget(pid),
+      onState,
+    });
+    children.set(name, child);
+    return { child, ended: child.run() };
+  };
+  const workers = plan.workers.map(start);
+  const gateway = plan.gateway === undefined ? undefined : start(plan.gateway);
+  const all = gateway === undefined ? workers : [...workers, gateway];
+
+  const failed = new Promise<{ readonly name: string; readonly end: ChildEnd }>((resolve) => {
+    for (const { child, ended } of all) {
+      ended.then((end) => {
+        if (end.reason !== "stopped") resolve({ name: child.name, end });
+      });
+    }
+  });
+  const cause = await Promise.race([stop.first, failed]);
+  manager.notify("STOPPING=1");
+  let code = 0;
+  let seconds = plan.stopSeconds;
+  if (typeof cause === "string") {
+    log.info(`${cause} received: stopping (again: at once)`);
+  } else if (cause.end.reason === "configuration") {
+    code = CONFIG_EXIT_CODE;
+    seconds = FAILED_START_SECONDS;
+    log.error(
+      `${cause.name} cannot run as it is configured; node shutting down: ${cause.end.message}`,
+    );
+  } else {
+    code = 1;
+  }
+  const hurry = typeof cause === "string" ? stop.second : Promise.race([stop.first, stop.second]);
+  const isHurried = hurry.then(() => true);
+  await stopChildren({ workers, gateway, seconds, hurry, log });
+  if (code === 0 && await Promise.race([isHurried, Promise.resolve(false)])) code = 1;
+  log.info(`node stopped with exit code ${code}`);
+  return code;
+}
+
+/** Says when the node as a whole becomes ready, or is not any more. */
+function readinessWatch(
+  plan: NodePlan,
+  children: ReadonlyMap<string, Child>,
+  manager: ServiceManager,
+  log: SupervisorLog,
+): () => void {
+  let isReady = false;
+  return () => {
+    const ready = plan.workers.filter(({ name }) => children.get(name)?.state === "ready").length;
+    const count = plan.workers.length === 0
+      ? "gateway"
+      : `${ready} of ${plan.workers.length} workers ready`;
+    const isNow = plan.gateway === undefined
+      ? ready > 0
+      : children.get(plan.gateway.name)?.state === "ready";
+    if (isNow !== isReady) {
+      if (isNow) log.info(`node is ready: ${count}`);
+      else log.info(`node is not ready: ${count}`);
+    }
+    manager.notify(`${isNow && !isReady ? "READY=1\n" : ""}STATUS=${count}`);
+    isReady = isNow;
+  };
+}
+
+/** Resolves after a time, or as soon as the signal is aborted. */
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+    if (signal.aborted) end();
+  });
+}
