@@ -25,7 +25,7 @@ export interface ReportInput {
 export function reportLine(input: ReportInput): string {
   const { tally, window } = input;
   const { counts } = tally;
-  const rate = window.ok / Math.max(1e-9, input.windowSeconds);
+  const rate = window.ok / Math.max(1e-3, input.windowSeconds);
   return [
     `[t+${Math.round(input.elapsedSeconds)}s]`,
     ...(input.concurrency === undefined ? [] : [`conc=${input.concurrency}`]),

@@ -42,10 +42,11 @@ export function verdictOf(facts: Facts): LoadResult {
 }
 
 function judge(
-  { settings, tally }: Facts,
+  facts: Facts,
   shortfalls: readonly string[],
   isStalled: boolean,
 ): [number, string] {
+  const { settings, tally } = facts;
   const { counts } = tally;
   if (isStalled) return [LOADGEN_EXIT.stalled, "STALLED: answers stopped coming"];
   const isRamp = settings.rampStepSeconds > 0;
@@ -69,7 +70,8 @@ function judge(
       `SHORTFALL: ${shortfalls.length} of ${tally.models.size} models had too few successes`,
     ];
   }
-  return [LOADGEN_EXIT.ok, `OK: ${counts.ok} requests to ${tally.models.size} models`];
+  const unsent = facts.unsent > 0 ? `, ${facts.unsent} never sent` : "";
+  return [LOADGEN_EXIT.ok, `OK: ${counts.ok} requests to ${tally.models.size} models${unsent}`];
 }
 
 function shortfallsOf({ settings, tally }: Facts): string[] {
