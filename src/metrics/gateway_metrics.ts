@@ -93,6 +93,8 @@ export class GatewayMetrics {
   readonly #requests: CounterFamily;
   readonly #latency: HistogramFamily;
   readonly #workerLatency: HistogramFamily;
+  /** By RPC, then by worker. */
+  readonly #workerCells = new Map<string, Map<string, Histogram>>();
   /** By RPC, then by model. */
   readonly #cells = new Map<string, Map<string, RpcCells>>();
 
@@ -149,14 +151,19 @@ export class GatewayMetrics {
     if (seconds !== undefined) cells.latency.observe(seconds);
   }
 
-  /** The histogram of one worker's answers; to be kept rather than asked for again. */
+  /** The histogram of one worker's answers. */
   workerLatency(rpc: WorkerRpc, worker: string): Histogram {
-    return this.#workerLatency.child(rpc, worker);
+    let cells = this.#workerCells.get(rpc);
+    if (cells === undefined) this.#workerCells.set(rpc, cells = new Map());
+    let cell = cells.get(worker);
+    if (cell === undefined) cells.set(worker, cell = this.#workerLatency.child(rpc, worker));
+    return cell;
   }
 
   /** A worker has left for good. */
   workerRemoved(worker: string): void {
     this.#workerLatency.drop(([, label]) => label === worker);
+    for (const cells of this.#workerCells.values()) cells.delete(worker);
   }
 
   #cellsOf(rpc: GatewayRpc, model: string): RpcCells {

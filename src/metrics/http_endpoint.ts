@@ -19,6 +19,8 @@ export interface HttpEndpointOptions {
   readonly metrics: () => Promise<string>;
   readonly readiness: () => Readiness;
   readonly logger: Logger;
+  /** What the operator sets to have another port, for messages. */
+  readonly portSetting?: string;
 }
 
 /** A running listener. */
@@ -53,8 +55,8 @@ export function serveHttp(options: HttpEndpointOptions): HttpEndpoint {
   } catch (error) {
     const reason = error instanceof Deno.errors.AddrInUse ? "it is in use" : messageOf(error);
     throw new ConfigError(
-      `Cannot serve HTTP on ${hostname}:${port}: ${reason}; free the port, choose another with ` +
-        "--metrics-port, or turn the listener off with --metrics-port 0",
+      `Cannot serve HTTP on ${hostname}:${port}: ${reason}; free the port or choose another with ` +
+        (options.portSetting ?? "--metrics-port, or turn the listener off with --metrics-port 0"),
       { cause: error },
     );
   }
