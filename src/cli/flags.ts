@@ -2,7 +2,7 @@
 
 import { parseArgs } from "node:util";
 import { ConfigError } from "../errors.ts";
-import { parseBoolean, SERVER_KEYS } from "../config/mod.ts";
+import { GATEWAY_KEYS, type Key, parseBoolean, SERVER_KEYS } from "../config/mod.ts";
 import { suggestion } from "../nearest.ts";
 
 /** One flag. */
@@ -41,17 +41,26 @@ export function isOn(flags: ParsedFlags, name: string): boolean {
 }
 
 /** A flag for every key of the server's configuration. */
-export const SERVER_FLAGS: readonly FlagSpec[] = SERVER_KEYS.map((
-  { path, flag, variable, row },
-) => ({
-  name: flag,
-  kind: row.kind === "boolean" ? "switch" : row.kind === "list" ? "list" : "value",
-  placeholder: placeholderOf(row.kind, row.expects),
-  help: row.help,
-  variable,
-  default: describeDefault(row.default),
-  group: path.includes(".") ? path.split(".")[0]! : "models",
-}));
+export const SERVER_FLAGS: readonly FlagSpec[] = SERVER_KEYS.map((key) =>
+  keyFlag(key, key.path.includes(".") ? key.path.split(".")[0]! : "models")
+);
+
+/** A flag for every key of the gateway's configuration. */
+export const GATEWAY_FLAGS: readonly FlagSpec[] = GATEWAY_KEYS.map((key) =>
+  keyFlag(key, "gateway")
+);
+
+function keyFlag({ flag, variable, row }: Key, group: string): FlagSpec {
+  return {
+    name: flag,
+    kind: row.kind === "boolean" ? "switch" : row.kind === "list" ? "list" : "value",
+    placeholder: placeholderOf(row.kind, row.expects),
+    help: row.help,
+    variable,
+    default: describeDefault(row.default),
+    group,
+  };
+}
 
 /**
  * Reads a command line against its flags. Values follow as `--flag value` or `--flag=value`; `--` ends

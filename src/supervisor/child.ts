@@ -85,13 +85,13 @@ export class Child {
   report({ pid, state }: ChildReport): void {
     if (pid !== this.#process?.pid || state === this.#state) return;
     if (state === "listening") this.#hasListened = true;
-    this.#setState(state);
     if (state === "ready") {
       const seconds = ((this.#options.now() - this.#startedMs) / 1000).toFixed(1);
       this.#options.log.info(`${this.name} is ready (after ${seconds}s)`);
     } else if (state === "unready") {
       this.#options.log.warn(`${this.name} is not ready`);
     }
+    this.#setState(state);
   }
 
   /** No further start; the process, if there is one, is told to leave. */

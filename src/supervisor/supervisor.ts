@@ -6,6 +6,7 @@
  */
 
 import { type Environment, RUNTIME_DIR_VARIABLE } from "../config/mod.ts";
+import { ConfigError } from "../errors.ts";
 import {
   CHILD_NAME_VARIABLE,
   type ChildReport,
@@ -40,9 +41,10 @@ export interface SuperviseOptions {
 
 /**
  * Runs a node until it is told to stop or cannot go on; resolves with the exit code: 0 after a signal,
- * 1 when a child failed too often or was killed in a hurry, 2 when a child was told something wrong.
+ * 1 when a child failed too often or was killed in a hurry.
  *
- * @throws {ConfigError} before anything is started, when the node cannot run as it is described
+ * @throws {ConfigError} when the node cannot run as it is described: before anything is started, or
+ *   after everything has ended again because a child said so, with its words
  */
 export async function supervise(options: SuperviseOptions): Promise<number> {
   const sink = new LogSink({
@@ -50,13 +52,21 @@ export async function supervise(options: SuperviseOptions): Promise<number> {
     describeLoss: (lines) =>
       `${SUPERVISOR_PREFIX}warning: ${lines} log lines were dropped while standard output took none`,
   });
-  const code = await runNode(options, sink);
+  const { code, complaint } = await runNode(options, sink);
   // A write that never ends would keep the process; there is nothing left to wait for.
   if (!await sink.flush(FLUSH_MS)) Deno.exit(code);
+  if (complaint !== undefined) throw new ConfigError(complaint);
   return code;
 }
 
-async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink): Promise<number> {
+/** How a node ended. */
+interface NodeEnd {
+  readonly code: number;
+  /** What a child says is wrong with its configuration. */
+  readonly complaint?: string;
+}
+
+async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink): Promise<NodeEnd> {
   using folder = openNodeFolder(
     lastFlag(flags, "runtime-dir") ?? (environment[RUNTIME_DIR_VARIABLE] || undefined),
   );
@@ -87,7 +97,8 @@ async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink):
     `${folder.privateFolder}/link.sock`,
     (report: ChildReport) => children.get(report.name)?.report(report),
   );
-  const onState = readinessWatch(plan, children, manager, log);
+  let isStopping = false;
+  const onState = readinessWatch(plan, children, manager, log, () => isStopping);
   const start = ({ name, args, environment }: {
     readonly name: string;
     readonly args: readonly string[];
@@ -133,26 +144,27 @@ async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink):
     }
   });
   const cause = await Promise.race([stop.first, failed]);
+  isStopping = true;
   manager.notify("STOPPING=1");
-  let code = 0;
+  let end: NodeEnd = { code: 0 };
   let seconds = plan.stopSeconds;
   if (typeof cause === "string") {
     log.info(`${cause} received: stopping (again: at once)`);
   } else if (cause.end.reason === "configuration") {
-    code = CONFIG_EXIT_CODE;
     seconds = FAILED_START_SECONDS;
-    log.error(
-      `${cause.name} cannot run as it is configured; node shutting down: ${cause.end.message}`,
-    );
+    const message = cause.end.message.replace(/^reactantserver: /, "");
+    end = { code: CONFIG_EXIT_CODE, complaint: `${cause.name}: ${message}` };
+    log.error(`${cause.name} cannot run as it is configured; node shutting down`);
   } else {
-    code = 1;
+    end = { code: 1 };
   }
   const hurry = typeof cause === "string" ? stop.second : Promise.race([stop.first, stop.second]);
   const isHurried = hurry.then(() => true);
   await stopChildren({ workers, gateway, seconds, hurry, log });
-  if (code === 0 && await Promise.race([isHurried, Promise.resolve(false)])) code = 1;
-  log.info(`node stopped with exit code ${code}`);
-  return code;
+  const isKilled = await Promise.race([isHurried, Promise.resolve(false)]);
+  if (end.code === 0 && isKilled) end = { code: 1 };
+  log.info(`node stopped with exit code ${end.code}`);
+  return end;
 }
 
 /** Says when the node as a whole becomes ready, or is not any more. */
@@ -161,9 +173,11 @@ function readinessWatch(
   children: ReadonlyMap<string, Child>,
   manager: ServiceManager,
   log: SupervisorLog,
+  isStopping: () => boolean,
 ): () => void {
   let isReady = false;
   return () => {
+    if (isStopping()) return;
     const ready = plan.workers.filter(({ name }) => children.get(name)?.state === "ready").length;
     const count = plan.workers.length === 0
       ? "gateway"

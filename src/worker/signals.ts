@@ -4,8 +4,8 @@ const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
 /**
  * Resolves with the first stop signal. A second one ends the process at once with status 1, for whoever
- * cannot wait for the drain. A supervised process leaves SIGINT to its supervisor: a terminal sends it
- * to both, and the supervisor's SIGTERM would then be the second. Disposing restores the default
+ * cannot wait for the drain. A supervised process leaves that, and SIGINT, to its supervisor: what a
+ * terminal or `timeout` sends to both must not cut the drain short. Disposing restores the default
  * behaviour of both signals.
  */
 export function nextStopSignal(
@@ -15,7 +15,7 @@ export function nextStopSignal(
   let isStopping = false;
   const listeners = STOP_SIGNALS.map((signal) => {
     const listener = () => {
-      if (isSupervised && signal === "SIGINT") return;
+      if (isSupervised && (signal === "SIGINT" || isStopping)) return;
       if (isStopping) Deno.exit(1);
       isStopping = true;
       resolve(signal);

@@ -18,6 +18,8 @@ export interface StartOptions {
   /** `ready` (default) waits until every model is loaded or failed; `listening` only for the ports. */
   readonly until?: "ready" | "listening";
   readonly timeoutMs?: number;
+  /** A packaged program to start instead of the sources. */
+  readonly executable?: string;
 }
 
 /** One line of the server's log, parsed. */
@@ -57,7 +59,7 @@ export function freePort(): number {
   }
 }
 
-/** Starts `reactantserver serve` and waits for it; its log is in the error when it does not come up. */
+/** Starts one worker without a supervisor and waits for it; its log is in the error if it fails. */
 export async function startServer(options: StartOptions): Promise<TestServer> {
   for (let attempt = 1;; attempt++) {
     try {
@@ -72,15 +74,11 @@ export async function startServer(options: StartOptions): Promise<TestServer> {
 async function start(options: StartOptions): Promise<TestServer> {
   const grpcPort = freePort();
   const httpPort = freePort();
-  const child = new Deno.Command(Deno.execPath(), {
+  const fromSource = ["run", "-A", "--quiet", "--config", `${root}deno.json`, `${root}main.ts`];
+  const child = new Deno.Command(options.executable ?? Deno.execPath(), {
     args: [
-      "run",
-      "-A",
-      "--quiet",
-      "--config",
-      `${root}deno.json`,
-      `${root}main.ts`,
-      "serve",
+      ...(options.executable === undefined ? fromSource : []),
+      ...["serve", "--role", "worker"],
       ...options.modelDirs.flatMap((dir) => ["--model-dir", dir]),
       ...["--host", "127.0.0.1", "--port", `${grpcPort}`, "--metrics-port", `${httpPort}`],
       ...["--log-format", "json", ...(options.args ?? [])],
