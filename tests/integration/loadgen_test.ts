@@ -1,0 +1,162 @@
+/** `reactantserver loadgen` as a process, against a whole server. */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import {
+  denseBundle,
+  denseBundleWith,
+  float32Bytes,
+  safetensors,
+  temporaryDirectory,
+  writeBundle,
+} from "../harness/bundle_builder.ts";
+import { startServer, type TestServer } from "../harness/server.ts";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const REPORT_LINE =
+  /^\[t\+\d+s\] ok=\d+ err=0 dead=0\(\+0\) shed=0\(\+0\) rps=[\d.]+ (mean=[\d.]+ms min=[\d.]+ms p50=[\d.]+ms p95=[\d.]+ms max=[\d.]+ms|\(nothing completed\)) (loads=\d+\(\+\d+\) evicts=\d+\(\+\d+\) gw_shed=0 wk_shed=0|cache=\?)$/;
+
+function loadgen(args: readonly string[], env: Record<string, string> = {}): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", "--no-check", join(root, "main.ts"), "loadgen", ...args],
+    env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+async function runLoadgen(args: readonly string[], env: Record<string, string> = {}) {
+  const { code, stdout, stderr } = await loadgen(args, env).output();
+  const lines = new TextDecoder().decode(stdout).split("\n");
+  return { code, lines, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
+}
+
+function targetOf({ grpcPort, httpPort }: TestServer): string[] {
+  return [
+    ...["--gateway", `grpc://127.0.0.1:${grpcPort}`],
+    ...["--metrics", `http://127.0.0.1:${httpPort}/metrics`],
+    // On a machine that is busy with something else, a short run may not get round.
+    ...["--min-ok-per-model", "0"],
+  ];
+}
+
+function sharedMemoryObjects(pid: number): string[] {
+  return [...Deno.readDirSync("/dev/shm")].map(({ name }) => name).filter((name) =>
+    name.startsWith(`shm-loadgen-${pid}-`)
+  );
+}
+
+/** y = x · kernel + bias for x = [1, 2, 3], the bundle builder's own numbers. */
+const RIGHT = [80.5, 86.25, 92.125, 98];
+
+function golden(values: readonly number[]): Uint8Array {
+  const tensor = (name: string, shape: number[], data: readonly number[]) => ({
+    name,
+    dtype: "F32",
+    shape,
+    data: float32Bytes(data),
+  });
+  return safetensors([
+    tensor("b1/input/x", [1, 3], [1, 2, 3]),
+    tensor("b1/output/y", [1, 4], values),
+  ], { atol: "1e-4", rtol: "0" });
+}
+
+Deno.test("loadgen loads a server and reports it", async (t) => {
+  await using folder = await temporaryDirectory();
+  await writeBundle(folder.path, "dense", {
+    ...denseBundle(),
+    "golden.safetensors": golden(RIGHT),
+  });
+  await writeBundle(folder.path, "other", denseBundleWith(() => {}));
+  await using server = await startServer({ modelDirs: [folder.path] });
+  const target = targetOf(server);
+
+  await t.step("mixed transports, batches, answers that stay the same, JSON", async () => {
+    const json = join(folder.path, "result.json");
+    const { code, lines, text } = await runLoadgen([
+      ...target,
+      ...["--duration-seconds", "2", "--report-seconds", "1", "--concurrency", "4"],
+      ...["--transport", "mixed", "--batch-mode", "both", "--burst-k", "3", "--data", "random"],
+      ...["--expect", "equal", "--models", "dense=3,other,absent", "--json", json],
+    ]);
+    assert.equal(code, 0, text);
+    const reports = lines.filter((line) => line.startsWith("[t+"));
+    assert.ok(reports.length >= 2, text);
+    for (const line of reports) assert.match(line, REPORT_LINE);
+    assert.match(text, /^skipping absent: there is no such model, or it is not ready$/m);
+    assert.match(text, /^loadgen: OK: \d+ requests to 2 models$/m);
+    const result = JSON.parse(await Deno.readTextFile(json));
+    assert.equal(result.exit_code, 0);
+    assert.ok(result.totals.ok > 0 && result.totals.checked > 0, text);
+    // Two requests (one row, two rows), two ways each.
+    assert.equal(result.models.dense.warm, 4);
+    assert.ok(result.models.dense.rows >= result.models.dense.ok);
+    assert.ok(result.latency_ms.p50 > 0 && result.latency_ms.p50 <= result.latency_ms.p99);
+    assert.equal(result.settings.transport, "mixed");
+  });
+
+  await t.step("an open loop through shared memory, right answers from the bundle", async () => {
+    const child = loadgen([
+      ...target,
+      ...["--duration-seconds", "1", "--rate", "50", "--arrivals", "constant", "--json", "-"],
+      ...["--transport", "shm", "--model-repo", folder.path, "--expect", "golden"],
+    ]);
+    const { code, stdout, stderr } = await child.output();
+    const text = new TextDecoder().decode(stderr);
+    assert.equal(code, 0, text);
+    const result = JSON.parse(new TextDecoder().decode(stdout));
+    assert.equal(result.totals.ok + result.totals.unsent, 50, text);
+    assert.ok(result.totals.checked > 0);
+    assert.match(text, /^\[t\+/m);
+    assert.deepEqual(sharedMemoryObjects(child.pid), []);
+  });
+
+  await t.step("wrong answers fail the run, and the variables work", async () => {
+    await using wrong = await temporaryDirectory();
+    await writeBundle(wrong.path, "dense", {
+      ...denseBundle(),
+      "golden.safetensors": golden([80.5, 86.25, 92.125, 99]),
+    });
+    const { code, text } = await runLoadgen([], {
+      LOADGEN_GATEWAY: `127.0.0.1:${server.grpcPort}`,
+      LOADGEN_METRICS: "off",
+      LOADGEN_MODEL_REPO: wrong.path,
+      LOADGEN_EXPECT: "golden",
+      LOADGEN_DURATION_SECONDS: "0.3",
+      LOADGEN_CONCURRENCY: "2",
+    });
+    assert.equal(code, 1, text);
+    assert.match(text, /^first error: dense: .*wrong answer: output "y" differs by up to 1$/m);
+    assert.match(text, /^loadgen: FAILED: \d+ wrong answers$/m);
+  });
+
+  await t.step("nothing to load is exit code 2, and so is a wrong setting", async () => {
+    const { code, text } = await runLoadgen([...target, "--models", "absent"]);
+    assert.equal(code, 2, text);
+    assert.match(text, /^loadgen: NO MODEL/m);
+    const usage = await runLoadgen(["--gateway", "ftp://nowhere:1", "--rate", "1"]);
+    assert.equal(usage.code, 2, usage.text);
+    assert.match(usage.text, /Malformed server address "ftp:\/\/nowhere:1"/);
+  });
+
+  await t.step("a signal ends it early, with its verdict", async () => {
+    const child = loadgen([...target, ...["--duration-seconds", "600", "--report-seconds", "0.2"]]);
+    const lines = child.stdout.pipeThrough(new TextDecoderStream());
+    let text = "";
+    let isTold = false;
+    for await (const part of lines) {
+      text += part;
+      if (!isTold && text.includes("[t+")) {
+        isTold = true;
+        child.kill("SIGTERM");
+      }
+    }
+    const { code } = await child.status;
+    await child.stderr.cancel();
+    assert.equal(code, 0, text);
+    assert.match(text, /^loadgen: OK: \d+ requests to 2 models$/m);
+  });
+  assert.deepEqual(server.events.filter(({ level }) => level === "error"), []);
+});
