@@ -70,9 +70,9 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
     client: workerClientOptions(config),
     drainMs: requestTimeoutMs,
     onJoined: (worker) => prober.suspect(worker),
-    onLeft: (worker) => {
-      metrics.workerRemoved(worker.name);
-      prober.publish();
+    onLeft: () => prober.publish(),
+    onGone: ({ name }) => {
+      if (pool.workers.every((worker) => worker.name !== name)) metrics.workerRemoved(name);
     },
   });
   stack.defer(() => pool.close());

@@ -8,7 +8,10 @@ export interface WorkerPoolOptions {
   /** How long calls on a worker that leaves may take to finish. */
   readonly drainMs: number;
   readonly onJoined?: (worker: FleetWorker) => void;
+  /** It gets no new requests; some may still be in progress. */
   readonly onLeft?: (worker: FleetWorker) => void;
+  /** It has none left. */
+  readonly onGone?: (worker: FleetWorker) => void;
 }
 
 export class WorkerPool {
@@ -41,7 +44,10 @@ export class WorkerPool {
       this.#workers.delete(id);
       const gone = worker.leave(this.#options.drainMs);
       this.#leaving.add(gone);
-      void gone.finally(() => this.#leaving.delete(gone));
+      void gone.finally(() => {
+        this.#leaving.delete(gone);
+        this.#options.onGone?.(worker);
+      });
       this.#options.onLeft?.(worker);
     }
     const before = new Map(this.#workers);
