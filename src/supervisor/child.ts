@@ -61,7 +61,7 @@ export class Child {
   readonly #stopping = new AbortController();
   #process: RunningProcess | undefined;
   #state: ChildState | "down" = "down";
-  #hasListened = false;
+  #hasStarted = false;
   /** When the present run began. */
   #startedMs = 0;
 
@@ -84,7 +84,7 @@ export class Child {
   /** Takes a report; one of an earlier run is left alone. */
   report({ pid, state }: ChildReport): void {
     if (pid !== this.#process?.pid || state === this.#state) return;
-    if (state === "listening") this.#hasListened = true;
+    if (state === "ready" || state === "unready") this.#hasStarted = true;
     if (state === "ready") {
       const seconds = ((this.#options.now() - this.#startedMs) / 1000).toFixed(1);
       this.#options.log.info(`${this.name} is ready (after ${seconds}s)`);
@@ -121,9 +121,9 @@ export class Child {
             `uptime=${uptimeSeconds.toFixed(1)}s)`,
           { child: this.name },
         );
-        // Before its first listener it can only have failed at what it was told. Later a busy port or a
-        // file that is being replaced may look the same, and pass.
-        if (ended.code === CONFIG_EXIT_CODE && !this.#hasListened) {
+        // Before its first complete start it failed at what it was told. Later a busy port or a file
+        // that is being replaced may look the same, and pass.
+        if (ended.code === CONFIG_EXIT_CODE && !this.#hasStarted) {
           return { reason: "configuration", message: ended.lastLine };
         }
       }

@@ -102,7 +102,7 @@ Deno.test("Child counts starts that fail, and waits for them too", async () => {
   assert.ok(!world.lines.some((line) => line.startsWith("restarting")));
 });
 
-Deno.test("Child does not restart what was told wrong, unless it has listened before", async () => {
+Deno.test("Child does not restart what was told wrong, unless it has worked before", async () => {
   const world = new World();
   const child = world.child();
   world.onStart = (process) => process.end(2);
@@ -113,13 +113,13 @@ Deno.test("Child does not restart what was told wrong, unless it has listened be
   const listened: Child = later.child({ maxRestarts: 1, onState: (state) => states.push(state) });
   later.onStart = (process) => {
     queueMicrotask(() => {
-      listened.report({ name: "worker0", pid: process.pid, state: "listening" });
-      listened.report({ name: "worker0", pid: 999, state: "ready" });
+      listened.report({ name: "worker0", pid: process.pid, state: "ready" });
+      listened.report({ name: "worker0", pid: 999, state: "unready" });
       process.end(2);
     });
   };
   assert.deepEqual(await listened.run(), { reason: "budget spent" });
-  assert.deepEqual(states, ["starting", "listening", "down", "starting", "listening", "down"]);
+  assert.deepEqual(states, ["starting", "ready", "down", "starting", "ready", "down"]);
 });
 
 Deno.test("Child stops without a further start, and says nothing of the exit it was asked for", async () => {

@@ -37,6 +37,8 @@ export interface NodeInputs {
   readonly limits: ProcessorLimits;
   /** Stores the materialised node file and returns its path. */
   readonly writeNodeFile: (text: string) => string;
+  /** Nothing will be started, so folders, plugins and devices may be missing. */
+  readonly isDryRun?: boolean;
   /** Read when no other node file is named. */
   readonly standardNodeFile?: string;
   /** Read when no other gateway file is named. */
@@ -59,7 +61,7 @@ export interface NodePlan {
 
 /** Decides everything there is to decide. @throws {ConfigError} when the node cannot run like that */
 export async function planNode(inputs: NodeInputs): Promise<NodePlan> {
-  const { flags, environment } = inputs;
+  const { flags, environment, isDryRun = false } = inputs;
   const maxRestarts = countFrom(inputs, "max-restarts", MAX_RESTARTS_VARIABLE, {
     fallback: 0,
     min: 0,
@@ -80,7 +82,7 @@ export async function planNode(inputs: NodeInputs): Promise<NodePlan> {
     probes: inputs.probes,
   });
   const chosen = outline === undefined
-    ? nodeWithoutFile(flags, environment, detected)
+    ? nodeWithoutFile(flags, environment, { detected, isDryRun })
     : { outline, devices: detected.selectors, notes: [] };
   const cpuWorkers = countFrom(inputs, "cpu-workers", CPU_WORKERS_VARIABLE, {
     fallback: 1,
@@ -105,6 +107,7 @@ export async function planNode(inputs: NodeInputs): Promise<NodePlan> {
     flags,
     environment,
     limits: inputs.limits,
+    isDryRun,
   });
   notes.push(
     ...hostMemoryNotes(workers.map(({ loaded }) => loaded.config)),

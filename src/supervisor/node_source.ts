@@ -49,14 +49,14 @@ export interface ChosenNode {
  * What a node without a file is: the bundles of the folders given, else those of `./models`, on the
  * devices there are. Devices nobody asked for are used when a CUDA plugin is there to use them.
  *
- * @throws {ConfigError} when there is no folder of models
+ * @throws {ConfigError} when there is no folder of models, except in a dry run
  */
 export function nodeWithoutFile(
   flags: Flags,
   environment: Environment,
-  detected: DetectedDevices,
+  { detected, isDryRun }: { readonly detected: DetectedDevices; readonly isDryRun: boolean },
 ): ChosenNode {
-  const modelRepo = modelFolder(flags, environment);
+  const modelRepo = modelFolder(flags, environment, isDryRun);
   const asked = lastFlag(flags, "backend") ?? environment["INFERENCE_SERVER_RUNTIME_BACKEND"];
   const backend = asked === undefined
     ? defaultBackend(flags, environment, detected)
@@ -75,11 +75,11 @@ export function nodeWithoutFile(
   return { outline: defaultNodeOutline({ modelRepo, backend }), devices, notes };
 }
 
-function modelFolder(flags: Flags, environment: Environment): string {
+function modelFolder(flags: Flags, environment: Environment, isDryRun: boolean): string {
   const variable = environment["INFERENCE_SERVER_MODEL_DIRS"];
   const given = flags.get("model-dir")?.[0] ?? variable?.split(":").find((dir) => dir !== "");
   if (given !== undefined) return given;
-  if (exists(DEFAULT_MODEL_FOLDER)) return DEFAULT_MODEL_FOLDER;
+  if (isDryRun || exists(DEFAULT_MODEL_FOLDER)) return DEFAULT_MODEL_FOLDER;
   throw new ConfigError(
     `There is nothing to serve: no node file (${STANDARD_NODE_FILE}) and no folder ` +
       `${JSON.stringify(DEFAULT_MODEL_FOLDER)}; give a folder of bundles with --model-dir, or a ` +

@@ -6,6 +6,7 @@ import {
   formatCpuList,
   type LoadedConfig,
   type MaterialisedNode,
+  type ResolvedConfig,
   resolveServerConfig,
   resolveWorker,
   type Role,
@@ -51,6 +52,8 @@ export interface WorkerPlanInputs {
   readonly flags: Flags;
   readonly environment: Environment;
   readonly limits: ProcessorLimits;
+  /** Nothing will be started, so folders, plugins and devices may be missing. */
+  readonly isDryRun: boolean;
 }
 
 /** The workers of a node in its file's order, with notes. @throws {ConfigError} */
@@ -128,13 +131,7 @@ function planWorker(
   flags.set("worker-threads", [String(threads)]);
   flags.set("worker-cores", [cores]);
   const resolved = resolve();
-  const { config, origins } = resolved;
-  if (config.runtime.backend !== "cpu" && device === undefined) throw noDevices(name);
-  validateServerConfig(config, origins);
-  // A worker that falls back to the CPU finds out by itself; what was named must be there.
-  if (config.runtime.pjrtPlugin !== "" || config.runtime.backend === "cpu") {
-    findPlugin(config.runtime.backend, config.runtime.pjrtPlugin);
-  }
+  if (!inputs.isDryRun) checkWorker(resolved, name, device);
   return {
     name,
     device,
@@ -143,6 +140,19 @@ function planWorker(
     args: ["serve", "--role=worker", `--node-file=${nodePath}`, ...flagArguments(flags)],
     loaded: { ...resolved, workerName: name, warnings: [...warnings, ...resolved.warnings] },
   };
+}
+
+/** What must be there before a worker is started. @throws {ConfigError} */
+function checkWorker(
+  { config, origins }: ResolvedConfig,
+  name: string,
+  device: string | undefined,
+): void {
+  const { backend, pjrtPlugin } = config.runtime;
+  if (backend !== "cpu" && device === undefined) throw noDevices(name);
+  validateServerConfig(config, origins);
+  // A worker that may fall back to the CPU finds out by itself; what was named must be there.
+  if (pjrtPlugin !== "" || backend === "cpu") findPlugin(backend, pjrtPlugin);
 }
 
 /** `--name=value` for every value. */

@@ -1,15 +1,21 @@
+import { ServerConnection } from "../../client/mod.ts";
 import { ConfigError, messageOf } from "../../errors.ts";
 import { type Command, EXIT } from "../command.ts";
-import { configFlags, configFrom } from "../config_flags.ts";
-import { lastValue, type ParsedFlags } from "../flags.ts";
+import { configFlags, NODE_FLAGS } from "../config_flags.ts";
+import { lastValue } from "../flags.ts";
+import { findProbeTargets, type ProbeTarget } from "../probe_targets.ts";
 
-const DEFAULT_TIMEOUT_SECONDS = 3;
+const DEFAULT_TIMEOUT_SECONDS = 5;
 
-/** Probes `/readyz` of a running server; made for container health checks. */
+/** Probes a running node; made for container health checks. */
 export const command: Command = {
   name: "healthcheck",
   usage: "healthcheck [flags]",
   summary: "Asks the server that these settings describe whether it is ready; 0 means yes.",
+  details:
+    "Role all and gateway: /readyz of the public HTTP port. Role workers, or with a worker's " +
+    "name: ServerReady of the workers, all at once; one that is ready is enough. A node that is " +
+    "running is found through /run/reactantserver/node.yaml.",
   flags: [
     {
       name: "url",
@@ -21,39 +27,51 @@ export const command: Command = {
       name: "timeout-seconds",
       kind: "value",
       placeholder: "N",
-      help: "how long to wait for the answer",
+      help: "how long to wait for the answers",
       default: String(DEFAULT_TIMEOUT_SECONDS),
     },
     ...configFlags("endpoints"),
+    ...NODE_FLAGS.filter(({ name }) => name === "role" || name === "gateway-file"),
   ],
   async run(flags, output) {
-    const url = lastValue(flags, "url") ?? readinessUrl(flags);
-    const signal = AbortSignal.timeout(timeoutMs(lastValue(flags, "timeout-seconds")));
+    const limitMs = timeoutMs(lastValue(flags, "timeout-seconds"));
+    const url = lastValue(flags, "url");
+    const targets: readonly ProbeTarget[] = url === undefined
+      ? findProbeTargets({ flags: flags.values, environment: Deno.env.toObject() })
+      : [{ kind: "http", url }];
+    const results = targets.map(async (target) => {
+      const problem = await probe(target, limitMs);
+      if (problem !== undefined) throw new Error(problem);
+      return target.url;
+    });
     try {
-      const response = await fetch(url, { signal });
-      const body = (await response.text()).trim();
-      if (response.ok) {
-        output.print(`ready (${url})`);
-        return EXIT.ok;
-      }
-      output.complain(`not ready: ${url} answered ${response.status}: ${body.slice(0, 200)}`);
+      output.print(`ready (${await Promise.any(results)})`);
+      return EXIT.ok;
     } catch (error) {
-      output.complain(`not ready: ${url}: ${messageOf(error)}`);
+      for (const problem of (error as AggregateError).errors) {
+        output.complain(`not ready: ${messageOf(problem)}`);
+      }
+      return EXIT.failure;
     }
-    return EXIT.failure;
   },
 };
 
-function readinessUrl(flags: ParsedFlags): string {
-  const { host, metricsPort } = configFrom(flags).config.endpoints;
-  if (metricsPort === 0) {
-    throw new ConfigError(
-      "There is no HTTP listener to probe: endpoints.metrics_port is 0; give --url or --metrics-port",
-    );
+/** What keeps a target from being ready; `undefined` when nothing does. */
+async function probe(target: ProbeTarget, limitMs: number): Promise<string | undefined> {
+  try {
+    if (target.kind === "grpc") {
+      await using connection = new ServerConnection({ url: target.url });
+      const deadlineMs = performance.now() + limitMs;
+      const isReady = await connection.inference.serverReady({ deadlineMs });
+      return isReady ? undefined : `${target.url} is loading`;
+    }
+    const response = await fetch(target.url, { signal: AbortSignal.timeout(limitMs) });
+    const body = (await response.text()).trim();
+    if (response.ok) return undefined;
+    return `${target.url} answered ${response.status}: ${body.slice(0, 200)}`;
+  } catch (error) {
+    return `${target.url}: ${messageOf(error)}`;
   }
-  // A listener on "any address" is reached through the loopback one.
-  const address = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
-  return `http://${address.includes(":") ? `[${address}]` : address}:${metricsPort}/readyz`;
 }
 
 function timeoutMs(text: string | undefined): number {
