@@ -158,6 +158,7 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
     proxy,
     broadcast,
     health,
+    mode: config.scheduling.mode,
     router,
     fleet: {
       pool,

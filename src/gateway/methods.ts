@@ -1,5 +1,6 @@
 /** Everything the gateway's gRPC port serves. */
 
+import type { SchedulingMode } from "../config/mod.ts";
 import {
   ControlService,
   file_inference_grpc_service,
@@ -18,18 +19,20 @@ import type { Broadcast } from "./broadcast.ts";
 import { fleetService, type FleetServiceOptions } from "./fleet_service.ts";
 import type { InferProxy } from "./infer_proxy.ts";
 import type { ManagedRouter } from "./routing/mod.ts";
+import { schedulingService } from "./scheduling_service.ts";
 
 export interface GatewayMethodsOptions {
   readonly proxy: InferProxy;
   readonly broadcast: Broadcast;
   readonly health: HealthStatus;
+  readonly mode: SchedulingMode;
   readonly router: ManagedRouter;
   readonly fleet: FleetServiceOptions;
 }
 
 /** All methods, by path; what is not here answers UNIMPLEMENTED. */
 export function gatewayMethods(options: GatewayMethodsOptions): MethodTable {
-  const { proxy, broadcast, health, fleet } = options;
+  const { proxy, broadcast, health, fleet, mode, router } = options;
   return new Map<string, MethodHandler>([
     [methodPath(GRPCInferenceService.method.modelInfer), {
       kind: "unary",
@@ -37,6 +40,7 @@ export function gatewayMethods(options: GatewayMethodsOptions): MethodTable {
     }],
     ...broadcast.methods(),
     ...fleetService(fleet),
+    ...schedulingService({ mode, control: router.control }),
     ...healthMethods(health),
     ...reflectionMethods({ files: [file_inference_grpc_service, file_reactant_control_control] }),
   ]);
