@@ -1,0 +1,132 @@
+/** A: how the fleet is doing, at a glance. */
+
+import { type Dashboard, WORKER_VARIABLE } from "./panels.ts";
+import { errorShare, max, OF_WORKER, quantile, rate, ratio, select, sum } from "./promql.ts";
+
+const LATENCY = rate("gateway_request_latency_seconds_bucket");
+
+export const FLEET_OVERVIEW: Dashboard = {
+  uid: "rs-fleet-overview",
+  title: "Fleet Overview",
+  description: "Traffic, errors, latency and readiness of everything behind one gateway.",
+  refreshSeconds: 10,
+  variables: [WORKER_VARIABLE],
+  panels: [
+    {
+      kind: "stat",
+      title: "Requests / s",
+      width: 4,
+      height: 4,
+      unit: "reqps",
+      queries: [{ expression: sum(rate("gateway_requests_total")), needs: "gateway" }],
+    },
+    {
+      kind: "stat",
+      title: "Error rate",
+      width: 4,
+      height: 4,
+      unit: "percentunit",
+      steps: [{ from: 0.01, color: "orange" }, { from: 0.05, color: "red" }],
+      queries: [{ expression: errorShare(), needs: "worker" }],
+    },
+    {
+      kind: "stat",
+      title: "In-flight",
+      width: 4,
+      height: 4,
+      queries: [{ expression: sum("gateway_inflight_requests"), needs: "gateway" }],
+    },
+    {
+      kind: "stat",
+      title: "Shed / s",
+      width: 4,
+      height: 4,
+      unit: "reqps",
+      steps: [{ from: 0.001, color: "orange" }],
+      queries: [{ expression: sum(rate("gateway_requests_shed_total")), needs: "gateway" }],
+    },
+    {
+      kind: "stat",
+      title: "Models routed",
+      width: 4,
+      height: 4,
+      queries: [{ expression: max("gateway_routing_table_size"), needs: "gateway" }],
+    },
+    {
+      kind: "stat",
+      title: "Workers ready",
+      width: 4,
+      height: 4,
+      queries: [{ expression: sum("gateway_worker_ready"), needs: "gateway" }],
+    },
+    {
+      kind: "series",
+      title: "Request latency (gateway)",
+      width: 12,
+      height: 8,
+      unit: "s",
+      queries: [0.5, 0.95, 0.99].map((share) => ({
+        expression: quantile(share, LATENCY),
+        legend: `p${share * 100}`,
+        needs: "gateway",
+      })),
+    },
+    {
+      kind: "stacked",
+      title: "Throughput by gRPC status",
+      width: 12,
+      height: 8,
+      unit: "reqps",
+      queries: [{
+        expression: sum(rate("gateway_requests_total"), "status"),
+        legend: "{{status}}",
+        needs: "gateway",
+      }],
+    },
+    {
+      kind: "states",
+      title: "Worker readiness",
+      width: 12,
+      height: 7,
+      min: 0,
+      max: 1,
+      steps: [{ from: 1, color: "green" }],
+      queries: [{
+        expression: select("gateway_worker_ready", OF_WORKER),
+        legend: "{{worker}}",
+        needs: "gateway",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Device memory in use",
+      note: "Of devices that report it.",
+      width: 12,
+      height: 7,
+      unit: "percentunit",
+      min: 0,
+      max: 1,
+      steps: [{ from: 0.8, color: "orange" }, { from: 0.92, color: "red" }],
+      queries: [{
+        expression: ratio(
+          select("worker_device_memory_in_use_bytes", OF_WORKER),
+          select("worker_device_memory_limit_bytes", OF_WORKER),
+        ),
+        legend: "{{worker}}",
+        needs: "gpu",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Routing load per worker",
+      note: "Not filtered by worker: it only means something beside the others.",
+      width: 24,
+      height: 7,
+      queries: [{
+        expression: sum("gateway_worker_inflight_work", "worker", "basis"),
+        legend: "{{worker}} ({{basis}})",
+        needs: "placement",
+      }],
+    },
+  ],
+};

@@ -1,0 +1,115 @@
+/** B: how long requests take, and where the time goes. */
+
+import { type Dashboard, WORKER_VARIABLE } from "./panels.ts";
+import { max, OF_WORKER, quantile, rangeRate, rate, ratio, select, sum } from "./promql.ts";
+
+const LATENCY = rate("gateway_request_latency_seconds_bucket");
+
+export const LATENCY_THROUGHPUT: Dashboard = {
+  uid: "rs-latency-throughput",
+  title: "Latency & Throughput",
+  description: "End-to-end latency, waiting, coalescing, and which models cost most.",
+  refreshSeconds: 10,
+  variables: [WORKER_VARIABLE],
+  panels: [
+    {
+      kind: "heatmap",
+      title: "Request latency distribution (gateway, end-to-end)",
+      width: 12,
+      height: 9,
+      unit: "s",
+      queries: [{ expression: sum(LATENCY, "le"), legend: "{{le}}", needs: "gateway" }],
+    },
+    {
+      kind: "series",
+      title: "Latency percentiles (gateway, end-to-end)",
+      width: 12,
+      height: 9,
+      unit: "s",
+      queries: [0.5, 0.95, 0.99].map((share) => ({
+        expression: quantile(share, LATENCY),
+        legend: `p${share * 100}`,
+        needs: "gateway",
+      })),
+    },
+    {
+      kind: "series",
+      title: "Coalescing factor (rows / dispatch) by worker",
+      width: 8,
+      height: 8,
+      queries: [{
+        expression: ratio(
+          sum(rate("worker_rows_served_total", OF_WORKER), "worker"),
+          sum(rate("worker_dispatch_total", OF_WORKER), "worker"),
+        ),
+        legend: "{{worker}}",
+        needs: "worker",
+      }],
+    },
+    ...["0.5", "0.99"].map((share) => ({
+      kind: "series" as const,
+      title: `Queue-wait p${Number(share) * 100} by worker`,
+      note: "Of the model that waits longest; over each model's last 1024 requests.",
+      width: 8,
+      height: 8,
+      unit: "s",
+      queries: [{
+        expression: max(
+          select("worker_queue_wait_seconds", OF_WORKER, `quantile="${share}"`),
+          "worker",
+        ),
+        legend: "{{worker}}",
+        needs: "worker" as const,
+      }],
+    })),
+    {
+      kind: "series",
+      title: "Top models by request rate",
+      width: 24,
+      height: 8,
+      unit: "reqps",
+      queries: [{
+        expression: `topk(15, ${sum(rate("gateway_requests_total"), "model")})`,
+        legend: "{{model}}",
+        needs: "gateway",
+      }],
+    },
+    {
+      kind: "table",
+      title: "Per-model latency & device cost (worst offenders)",
+      width: 24,
+      height: 10,
+      by: "model",
+      sortBy: "p99",
+      columns: [
+        {
+          title: "req/s",
+          expression: `${
+            sum(rangeRate("worker_request_latency_seconds_count", OF_WORKER), "model")
+          } > 0`,
+          unit: "reqps",
+          needs: "worker",
+        },
+        {
+          title: "device/disp",
+          expression: ratio(
+            sum(rangeRate("worker_compute_seconds_total", OF_WORKER), "model"),
+            sum(rangeRate("worker_dispatch_total", OF_WORKER), "model"),
+          ),
+          unit: "s",
+          needs: "worker",
+        },
+        ...[0.5, 0.95, 0.99].map((share) => ({
+          title: `p${share * 100}`,
+          expression: quantile(
+            share,
+            rangeRate("worker_request_latency_seconds_bucket", OF_WORKER),
+            "model",
+          ),
+          unit: "s",
+          needs: "worker" as const,
+        })),
+      ],
+    },
+  ],
+};

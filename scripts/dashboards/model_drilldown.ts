@@ -1,0 +1,159 @@
+/** E: one model, everywhere. */
+
+import type { Dashboard } from "./panels.ts";
+import { errorShare, max, OF_MODEL, rate, ratio, select, sum } from "./promql.ts";
+
+export const MODEL_DRILLDOWN: Dashboard = {
+  uid: "rs-model-drilldown",
+  title: "Per-Model Drilldown",
+  description: "Traffic, cost, waiting, residency and placement of one model.",
+  refreshSeconds: 10,
+  variables: [
+    { name: "model", label: "Model", series: "worker_model_weight_bytes", isSingle: true },
+  ],
+  panels: [
+    {
+      kind: "text",
+      title: "",
+      width: 24,
+      height: 2,
+      markdown: "Models that only a meta model calls have no requests of their own: they show in " +
+        "the panels about dispatches, and nowhere else.",
+    },
+    {
+      kind: "stat",
+      title: "Requests / s (gateway)",
+      width: 4,
+      height: 4,
+      unit: "reqps",
+      queries: [{ expression: sum(rate("gateway_requests_total", OF_MODEL)), needs: "gateway" }],
+    },
+    {
+      kind: "stat",
+      title: "Dispatches / s",
+      width: 4,
+      height: 4,
+      queries: [{ expression: sum(rate("worker_dispatch_total", OF_MODEL)), needs: "worker" }],
+    },
+    {
+      kind: "stat",
+      title: "Avg device / dispatch",
+      note: "Since the workers started.",
+      width: 4,
+      height: 4,
+      unit: "s",
+      queries: [{
+        expression: ratio(
+          sum(select("worker_compute_seconds_total", OF_MODEL)),
+          sum(select("worker_dispatch_total", OF_MODEL)),
+        ),
+        needs: "worker",
+      }],
+    },
+    {
+      kind: "stat",
+      title: "Error rate (gateway)",
+      width: 4,
+      height: 4,
+      unit: "percentunit",
+      steps: [{ from: 0.01, color: "orange" }, { from: 0.05, color: "red" }],
+      queries: [{ expression: errorShare(OF_MODEL), needs: "worker" }],
+    },
+    {
+      kind: "stat",
+      title: "Resident on (workers)",
+      width: 4,
+      height: 4,
+      queries: [{ expression: sum(select("worker_model_resident", OF_MODEL)), needs: "worker" }],
+    },
+    {
+      kind: "stat",
+      title: "Weight footprint",
+      width: 4,
+      height: 4,
+      unit: "bytes",
+      queries: [{
+        expression: max(select("worker_model_weight_bytes", OF_MODEL)),
+        needs: "worker",
+      }],
+    },
+    {
+      kind: "heatmap",
+      title: "Handler latency distribution - $model (gateway-fronted only)",
+      width: 12,
+      height: 9,
+      unit: "s",
+      queries: [{
+        expression: sum(rate("worker_request_latency_seconds_bucket", OF_MODEL), "le"),
+        legend: "{{le}}",
+        needs: "worker",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Dispatch rate by worker - $model",
+      width: 12,
+      height: 9,
+      queries: [{
+        expression: sum(rate("worker_dispatch_total", OF_MODEL), "worker"),
+        legend: "{{worker}}",
+        needs: "worker",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Queue depth & wait - $model",
+      width: 12,
+      height: 8,
+      queries: [
+        {
+          expression: sum(select("worker_queue_depth", OF_MODEL), "worker"),
+          legend: "{{worker}} depth",
+          needs: "worker",
+        },
+        {
+          expression: max(select("worker_queue_wait_seconds", OF_MODEL, 'quantile="0.99"')),
+          legend: "p99 wait (s)",
+          needs: "worker",
+        },
+      ],
+    },
+    {
+      kind: "series",
+      title: "Device compute by worker - $model",
+      note: "Device seconds per second.",
+      width: 12,
+      height: 8,
+      queries: [{
+        expression: sum(rate("worker_compute_seconds_total", OF_MODEL), "worker"),
+        legend: "{{worker}}",
+        needs: "worker",
+      }],
+    },
+    {
+      kind: "states",
+      title: "Residency by worker - $model",
+      width: 12,
+      height: 7,
+      min: 0,
+      max: 1,
+      steps: [{ from: 1, color: "green" }],
+      queries: [{
+        expression: select("worker_model_resident", OF_MODEL),
+        legend: "{{worker}}",
+        needs: "worker",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Gateway placement - $model",
+      width: 12,
+      height: 7,
+      queries: [{
+        expression: `${select("gateway_placement_weight", OF_MODEL)} > 0`,
+        legend: "{{worker}}",
+        needs: "placement",
+      }],
+    },
+  ],
+};

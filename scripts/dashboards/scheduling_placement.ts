@@ -1,0 +1,149 @@
+/** D: what the gateway knows, decides and compares. */
+
+import type { Dashboard } from "./panels.ts";
+import { max, OF_MODEL, quantile, rate, select, sum } from "./promql.ts";
+
+const WORK = sum("gateway_worker_inflight_work", "worker");
+
+export const SCHEDULING_PLACEMENT: Dashboard = {
+  uid: "rs-scheduling-placement",
+  title: "Scheduling & Placement",
+  description: "Routes, replicas, work in flight, and which worker has which model.",
+  refreshSeconds: 30,
+  variables: [{ name: "model", label: "Model", series: "gateway_model_utilization" }],
+  panels: [
+    {
+      kind: "stat",
+      title: "Routing table size",
+      width: 6,
+      height: 4,
+      queries: [{ expression: max("gateway_routing_table_size"), needs: "gateway" }],
+    },
+    {
+      kind: "stat",
+      title: "Workers ready",
+      width: 6,
+      height: 4,
+      queries: [{ expression: sum("gateway_worker_ready"), needs: "gateway" }],
+    },
+    {
+      kind: "stat",
+      title: "Metrics scrape OK",
+      width: 6,
+      height: 4,
+      queries: [{ expression: sum("gateway_worker_metrics_up"), needs: "gateway" }],
+    },
+    {
+      kind: "stat",
+      title: "Max replicas (any model)",
+      width: 6,
+      height: 4,
+      queries: [{ expression: max("gateway_model_replicas"), needs: "placement" }],
+    },
+    {
+      kind: "series",
+      title: "Models placed per worker",
+      width: 12,
+      height: 7,
+      queries: [{
+        expression: "count by (worker) (gateway_placement_weight > 0)",
+        legend: "{{worker}}",
+        needs: "placement",
+      }],
+    },
+    {
+      kind: "series",
+      title: "In-flight per worker (replica outstanding)",
+      note: "Items, not requests.",
+      width: 12,
+      height: 7,
+      queries: [{
+        expression: sum("gateway_replica_outstanding", "worker"),
+        legend: "{{worker}}",
+        needs: "placement",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Gateway to worker call latency (p99)",
+      width: 12,
+      height: 7,
+      unit: "s",
+      queries: [{
+        expression: quantile(0.99, rate("gateway_worker_latency_seconds_bucket"), "worker"),
+        legend: "{{worker}}",
+        needs: "gateway",
+      }],
+    },
+    {
+      kind: "series",
+      title: "In-flight work per worker (what the router compares)",
+      width: 12,
+      height: 7,
+      queries: [{
+        expression: sum("gateway_worker_inflight_work", "worker", "basis"),
+        legend: "{{worker}} ({{basis}})",
+        needs: "placement",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Work imbalance across workers (max - min)",
+      width: 12,
+      height: 7,
+      queries: [{
+        expression: `max(${WORK}) - min(${WORK})`,
+        legend: "max - min",
+        needs: "placement",
+      }],
+    },
+    {
+      kind: "label",
+      title: "Work basis in force",
+      width: 6,
+      height: 7,
+      queries: [{
+        expression: max("gateway_worker_inflight_work", "basis"),
+        legend: "{{basis}}",
+        needs: "placement",
+      }],
+    },
+    {
+      kind: "states",
+      title: "Worker metrics scrape health",
+      width: 6,
+      height: 7,
+      min: 0,
+      max: 1,
+      steps: [{ from: 1, color: "green" }],
+      queries: [{
+        expression: max("gateway_worker_metrics_up", "worker"),
+        legend: "{{worker}}",
+        needs: "gateway",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Top models by utilization",
+      note: "Device seconds per second, as of the last packing.",
+      width: 12,
+      height: 9,
+      queries: [{
+        expression: `topk(25, ${select("gateway_model_utilization", OF_MODEL)})`,
+        legend: "{{model}}",
+        needs: "placement",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Model placement (weight by worker)",
+      width: 12,
+      height: 9,
+      queries: [{
+        expression: `${select("gateway_placement_weight", OF_MODEL)} > 0`,
+        legend: "{{model}} on {{worker}}",
+        needs: "placement",
+      }],
+    },
+  ],
+};
