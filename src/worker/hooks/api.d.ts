@@ -5,7 +5,8 @@
  * the server's log), `performance.now`, `crypto.getRandomValues` and `randomUUID`, `TextEncoder`,
  * `TextDecoder`, `URL`, `AbortController`, `structuredClone`, `atob` and `btoa`. Nothing can be imported
  * and nothing else is within reach, WebAssembly and `FinalizationRegistry` included; what the operator
- * grants a model appears as `Deno.readTextFile` and its kin, `fetch` and `Deno.connect`, `Deno.env.get`.
+ * grants a model appears as `Deno.readTextFile` and its kin, `fetch` (which reads answers whole),
+ * `WebSocket` and `Deno.connect`, `Deno.env.get`.
  */
 
 /** A tensor as hooks see it: little-endian, row-major bytes; BYTES elements are length-prefixed. */
@@ -16,6 +17,14 @@ interface NamedTensor {
   /** Extents in wire order. */
   shape: number[];
   data: Uint8Array;
+}
+
+/**
+ * Thrown by a hook, refuses the request as its client's mistake: the client gets INVALID_ARGUMENT with the
+ * message (500 characters of it). Whatever else a hook throws is INTERNAL.
+ */
+declare class InvalidArgument extends Error {
+  constructor(message: string);
 }
 
 type Hook = (inputs: NamedTensor[]) => NamedTensor[] | Promise<NamedTensor[]>;

@@ -9,9 +9,11 @@ import {
   CancelledError,
   DeadlineExceededError,
   InternalError,
+  InvalidArgumentError,
+  type ServerError,
   UnavailableError,
 } from "../../errors.ts";
-import { assetFolder, assetUrl } from "../../standalone.ts";
+import { assetUrl } from "../../standalone.ts";
 import type { NamedTensor } from "../../tensor/mod.ts";
 import { checkTensors, refuseEscapingLinks } from "./checks.ts";
 import { type MetaServices, MetaSession } from "./meta_session.ts";
@@ -27,6 +29,7 @@ import type {
   ToSandbox,
 } from "./messages.ts";
 import type { OutputLevel } from "./realm.ts";
+import { CODE_FOLDER, startSandbox } from "./start_sandbox.ts";
 
 type CallMessage = Extract<FromHookWorker, { readonly id: number }>;
 
@@ -46,6 +49,8 @@ export interface HookPoolOptions {
   readonly callTimeoutMs: number;
   /** Bound on evaluating the hook file. */
   readonly loadTimeoutMs: number;
+  /** How long a call may go on after its caller's deadline before its worker counts as hanging. */
+  readonly lateGraceMs?: number;
   /** Bound on a worker's heap, and again on its array buffers. */
   readonly memoryBytes: number;
   /** What its hooks may reach beyond their own folder; nothing by default. */
@@ -85,9 +90,7 @@ interface PoolWorker {
   session: MetaSession | undefined;
 }
 
-/** How long a call may go on after its caller's deadline before its worker counts as hanging. */
 const LATE_GRACE_MS = 1000;
-
 /** States: open → disposed. */
 export class HookPool implements Disposable {
   readonly #options: HookPoolOptions;
@@ -190,6 +193,17 @@ export class HookPool implements Disposable {
     );
   }
 
+  /** Why a call that would not end failed. */
+  #overrun({ hook, limits }: PendingCall): ServerError {
+    if (limits.deadlineMs !== undefined && limits.deadlineMs <= performance.now()) {
+      return this.#late(hook);
+    }
+    const { model, callTimeoutMs } = this.#options;
+    return new InternalError(
+      `${hook} of model ${JSON.stringify(model)} took longer than ${callTimeoutMs / 1000} s`,
+    );
+  }
+
   /** Starts one more worker when calls wait and the limit allows. */
   #grow(): void {
     const { size } = this.#options;
@@ -234,12 +248,8 @@ export class HookPool implements Disposable {
     this.#busy.add(free);
     const deadlineMs = limits.deadlineMs ?? Infinity;
     const ownMs = performance.now() + this.#options.callTimeoutMs;
-    const endMs = Math.min(deadlineMs + LATE_GRACE_MS, ownMs);
-    const end = () => {
-      const text = `${hook} of model ${JSON.stringify(this.#options.model)} took longer than ` +
-        `${this.#options.callTimeoutMs / 1000} s`;
-      this.#lose(free, new InternalError(text), "timeout");
-    };
+    const endMs = Math.min(deadlineMs + (this.#options.lateGraceMs ?? LATE_GRACE_MS), ownMs);
+    const end = () => this.#lose(free, this.#overrun(call), "timeout");
     call.timer = deadlineMs < ownMs
       ? setTimeout(() => {
         // The caller is answered now; the worker, which may only be awaiting a stage that will refuse
@@ -295,7 +305,10 @@ export class HookPool implements Disposable {
     this.#busy.delete(from);
     const where = `${call.hook} of model ${JSON.stringify(this.#options.model)}`;
     if (message.type === "error") {
-      const own = new InternalError(`${where} failed: ${String(message.message).slice(0, 500)}`);
+      const text = String(message.message).slice(0, 500);
+      const own = message.isRefusal === true
+        ? new InvalidArgumentError(`${where} refused the request: ${text}`)
+        : new InternalError(`${where} failed: ${text}`);
       call.reject(session?.failure(message.sequence) ?? own);
     } else {
       try {
@@ -313,23 +326,7 @@ export class HookPool implements Disposable {
   async #start(): Promise<PoolWorker> {
     const { model, kind, directory, source, loadTimeoutMs, memoryBytes } = this.#options;
     const grants = this.#options.grants ?? NO_GRANTS;
-    const worker = new Worker(assetUrl("src/worker/hooks/sandbox.ts"), {
-      type: "module",
-      name: `hook:${model}`,
-      deno: {
-        permissions: {
-          // The thread's own code must be readable for it to start; it gives this up at once.
-          read: [directory, CODE_FOLDER, ...grants.allowRead],
-          write: false,
-          net: [...grants.allowNet],
-          env: [...grants.allowEnv],
-          run: false,
-          ffi: false,
-          sys: false,
-          import: false,
-        },
-      },
-    });
+    const worker = startSandbox(model, directory, grants);
     const { port1: port, port2 } = new MessageChannel();
     const started: PoolWorker = { worker, port, call: undefined, callId: 0, session: undefined };
     const { promise, resolve, reject } = Promise.withResolvers<
@@ -337,10 +334,8 @@ export class HookPool implements Disposable {
     >();
     started.abort = reject;
     this.#starting.add(started);
-    const timer = setTimeout(
-      () => reject(new Error(`took longer than ${loadTimeoutMs / 1000} s to load`)),
-      loadTimeoutMs,
-    );
+    const tooLong = `took longer than ${loadTimeoutMs / 1000} s to load`;
+    const timer = setTimeout(() => reject(new Error(tooLong)), loadTimeoutMs);
     const end = (message: string, reason: WorkerLoss) => {
       reject(new Error(message));
       const text = `The hook worker of model ${JSON.stringify(model)} ended: ${message}`;
@@ -351,7 +346,11 @@ export class HookPool implements Disposable {
       if (data.type === "loaded") resolve(data);
       else if (data.type === "failed") reject(new Error(data.message));
       else if (data.type === "exhausted") end(exhausted, "memory");
-      else if (data.type === "stray") end(`uncaught ${data.message}`, "crash");
+      else if (data.type === "overrun") {
+        reject(new Error(tooLong));
+        const { call } = started;
+        this.#lose(started, call ? this.#overrun(call) : new InternalError(tooLong), "timeout");
+      } else if (data.type === "stray") end(`uncaught ${data.message}`, "crash");
       else if (data.type === "output") this.#options.onOutput?.(data.level, data.text);
       else this.#receive(started, data);
     };
@@ -378,6 +377,7 @@ export class HookPool implements Disposable {
         directory,
         source,
         memoryBytes,
+        loadTimeoutMs,
         callTimeoutMs: this.#options.callTimeoutMs,
         grants: {
           read: grants.allowRead.length > 0,
@@ -401,7 +401,6 @@ export class HookPool implements Disposable {
 }
 
 const THREAD = "src/worker/hooks/hook_worker.ts";
-const CODE_FOLDER = assetFolder(THREAD);
 const HOOKS = ["preprocess", "postprocess"] as const;
 const NO_GRANTS: HookGrants = { allowRead: [], allowNet: [], allowEnv: [] };
 /** Threads of all pools share one process and so one watch. */

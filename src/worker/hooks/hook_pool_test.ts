@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { ServerError } from "../../errors.ts";
 import type { NamedTensor } from "../../tensor/mod.ts";
 import { HookPool } from "./hook_pool.ts";
-import { bytes, DOUBLE, failure, open } from "./testing.ts";
+import { bytes, DOUBLE, failure, type Fixture, open } from "./testing.ts";
 
 Deno.test("call() runs a TypeScript hook on copies of the tensors", async () => {
   using fixture = await open(DOUBLE);
@@ -68,7 +68,7 @@ const STUBBORN = `register_model("m", {
 });`;
 
 Deno.test("a hook that loops, waits for ever, or lets errors go costs its request and one worker", async () => {
-  using fixture = await open(STUBBORN, { callTimeoutMs: 1000 });
+  using fixture = await open(STUBBORN, { callTimeoutMs: 3000 });
   for (const value of [1, 2, 3, 4]) {
     const [status] = await failure(fixture.pool.call("preprocess", [bytes([value])]));
     assert.equal(status, "INTERNAL", `case ${value}`);
@@ -180,14 +180,16 @@ Deno.test("run() ends with a sub-call's own status when it lets the failure thro
 });
 
 Deno.test("run() works in scratch memory, which is given back whatever happens", async () => {
-  using fixture = await open(META, { kind: "meta", callTimeoutMs: 300 });
+  using fixture = await open(META, { kind: "meta" });
+  using hasty = await open(META, { kind: "meta", callTimeoutMs: 300 });
   const lent = { open: 0 };
-  const run = (value: number) => fixture.pool.call("run", [bytes([value])], {}, services(lent));
+  const run = (value: number, { pool }: Fixture = fixture) =>
+    pool.call("run", [bytes([value])], {}, services(lent));
   const [doubled, kept] = await run(3);
   assert.deepEqual([...doubled!.data], [6, 2, 4, 6, 8]);
   assert.ok(!(kept!.data.buffer instanceof SharedArrayBuffer));
   assert.equal(lent.open, 0);
-  assert.match((await failure(run(4)))[1], /took longer/);
+  assert.match((await failure(run(4, hasty)))[1], /took longer/);
   assert.equal(lent.open, 0);
   assert.match((await failure(run(5)))[1], /may be used once/);
   assert.equal(lent.open, 0);
@@ -199,16 +201,59 @@ Deno.test("open() refuses a hook file of the other kind", async () => {
 });
 
 Deno.test("a call that is late but not stuck costs its caller the answer, and nobody the worker", async () => {
+  using fixture = await open(META, { kind: "meta", lateGraceMs: 300_000 });
+  const stage = Promise.withResolvers<NamedTensor[]>();
+  const asked = Promise.withResolvers<void>();
+  const slow = {
+    ...services({ open: 0 }),
+    callModel: () => (asked.resolve(), stage.promise),
+  };
+  const deadlineMs = performance.now() + 50;
+  const late = failure(fixture.pool.call("run", [bytes([0])], { deadlineMs }, slow));
+  // While the hook still waits for its stage.
+  assert.equal((await late)[0], "DEADLINE_EXCEEDED");
+  await asked.promise;
+  stage.resolve([bytes([1])]);
+  const [output] = await fixture.pool.call("run", [bytes([0])], {}, services({ open: 0 }));
+  assert.equal(output!.data[0], 0);
+  assert.deepEqual(fixture.lost, []);
+});
+
+Deno.test("open() says so when what is to be granted is no host or variable", async () => {
+  for (
+    const [given, message] of [[{ allowNet: ["http://a"] }, /URLs/], [
+      { allowEnv: [""] },
+      /env/i,
+    ]] as const
+  ) {
+    const grants = { allowRead: [], allowNet: [], allowEnv: [], ...given };
+    await assert.rejects(open(DOUBLE, { grants }), { name: "BundleError", message: /"m".*grants/ });
+    await assert.rejects(open(DOUBLE, { grants }), { message });
+  }
+});
+
+Deno.test("a hook refuses a request as its client's mistake with InvalidArgument, and only with that", async () => {
   using fixture = await open(`register_model("m", {
     async preprocess([t]) {
-      await new Promise((resolve) => setTimeout(resolve, t.data[0]));
-      return [t];
+      await 0;
+      switch (t.data[0]) {
+        case 0: throw new InvalidArgument("the text is longer than 512 tokens");
+        case 1: throw new (class extends InvalidArgument {})("x".repeat(10_000));
+        case 2: throw Object.assign(new Error("made up"), { name: "InvalidArgument", isRefusal: true });
+        case 3: throw Object.create(InvalidArgument.prototype);
+        default: return [t];
+      }
     },
   });`);
-  const deadlineMs = performance.now() + 50;
-  const late = failure(fixture.pool.call("preprocess", [bytes([200])], { deadlineMs }));
-  assert.equal((await late)[0], "DEADLINE_EXCEEDED");
-  assert.ok(performance.now() < deadlineMs + 140, "the caller waited for the hook");
-  assert.equal((await fixture.pool.call("preprocess", [bytes([1])]))[0]!.data[0], 1);
+  const outcome = (value: number) => failure(fixture.pool.call("preprocess", [bytes([value])]));
+  assert.deepEqual(await outcome(0), [
+    "INVALID_ARGUMENT",
+    'preprocess of model "m" refused the request: the text is longer than 512 tokens',
+  ]);
+  const [status, message] = await outcome(1);
+  assert.equal(status, "INVALID_ARGUMENT");
+  assert.ok(message.length < 600);
+  assert.equal((await outcome(2))[0], "INTERNAL");
+  assert.equal((await outcome(3))[0], "INTERNAL");
   assert.deepEqual(fixture.lost, []);
 });

@@ -1,7 +1,6 @@
 /**
  * Entry point of the thread that runs a hook file. It has the permissions the pool gave its sandbox,
- * takes away what hook code must not reach, evaluates the hook file from a `data:` URL and then answers
- * one call at a time.
+ * takes away what hook code must not reach, evaluates the hook file and then answers one call at a time.
  *
  * The globals a hook file sees are declared in `api.d.ts`.
  */
@@ -12,6 +11,7 @@ import type { NamedTensor } from "../../tensor/mod.ts";
 import { boundAllocations } from "./allocation.ts";
 import { type Guard, makeGuard } from "./guard.ts";
 import { helpers } from "./helpers/mod.ts";
+import { compileHookFile } from "./hook_module.ts";
 import { MetaCall, packTensors } from "./meta_call.ts";
 import type { FromHookWorker, HookLoad, ToHookWorker, ToSandbox } from "./messages.ts";
 import { sealRealm } from "./realm.ts";
@@ -73,6 +73,28 @@ function describe(error: unknown): string {
   return text.length > MESSAGE_CHARACTERS ? cut(text, 0, MESSAGE_CHARACTERS) + "…" : text;
 }
 
+/**
+ * Thrown by hooks that refuse a request as its client's mistake. The private field tells it from whatever
+ * a hook makes up.
+ */
+class InvalidArgument extends Error {
+  static {
+    Object.defineProperty(this.prototype, "name", { value: "InvalidArgument" });
+  }
+  readonly #isRefusal = true;
+
+  static has(error: unknown): error is InvalidArgument {
+    return typeof error === "object" && error !== null && #isRefusal in error;
+  }
+}
+const isRefusal = InvalidArgument.has;
+
+/** What the client is told of it. */
+function reasonOf(refusal: InvalidArgument): string {
+  const { message } = refusal;
+  return typeof message === "string" ? cut(message, 0, MESSAGE_CHARACTERS) : describe(refusal);
+}
+
 function requireFunction(value: unknown, what: string): void {
   if (typeof value !== "function") throw new TypeError(`${what} must be a function`);
 }
@@ -94,6 +116,7 @@ function prepareGlobals(name: string, directory: string, account: <T>(made: T) =
     readText: (file: string): string => decoder.decode(readBytes(file)),
   });
   scope.helpers = helpers;
+  scope.InvalidArgument = InvalidArgument;
   scope.register_model = (_name: string, hooks: { preprocess?: Hook; postprocess?: Hook }) => {
     if (typeof hooks !== "object" || hooks === null) {
       throw new TypeError("register_model(name, hooks): hooks must be an object");
@@ -152,12 +175,6 @@ function makeCollector(): () => void {
 
 async function load(options: HookLoad): Promise<void> {
   try {
-    const bytes = new TextEncoder().encode(options.source);
-    let binary = "";
-    for (let at = 0; at < bytes.length; at += 32768) {
-      binary += String.fromCharCode(...bytes.subarray(at, at + 32768));
-    }
-    const url = `data:application/typescript;base64,${btoa(binary)}`;
     Deno.permissions.revokeSync({ name: "read", path: options.codeFolder });
     const collect = makeCollector();
     watchThread(options.memoryBytes, collect);
@@ -168,15 +185,20 @@ async function load(options: HookLoad): Promise<void> {
     });
     guard = makeGuard({
       budgetMs: () => endMs === undefined ? options.callTimeoutMs : endMs - now(),
-      onTimeout: () => post({ type: "stray", message: "code that ran for too long" }),
+      onTimeout: () => post({ type: "overrun" }),
     });
-    const evaluate = sealRealm({
+    const evaluate = await compileHookFile(options.source);
+    sealRealm({
       guard,
       grants: options.grants,
       log: (level, text) => post({ type: "output", level, text }),
     });
     prepareGlobals(options.name, options.directory, account);
-    await evaluate(url);
+    endMs = now() + options.loadTimeoutMs;
+    await new Promise<void>((resolve, reject) =>
+      guard.schedule(() => void evaluate().then(resolve, reject))
+    );
+    endMs = undefined;
     if (registered?.kind !== options.kind) {
       const wanted = options.kind === "meta"
         ? "register_meta(name, run)"
@@ -201,7 +223,8 @@ async function handle({ id, hook, inputs }: ToHookWorker & { type: "call" }): Pr
     const { tensors, transfer } = packTensors(outputs);
     post({ type: "result", id, outputs: tensors }, transfer);
   } catch (error) {
-    post({ type: "error", id, message: describe(error), sequence: meta?.sequenceOf(error) });
+    if (isRefusal(error)) post({ type: "error", id, message: reasonOf(error), isRefusal: true });
+    else post({ type: "error", id, message: describe(error), sequence: meta?.sequenceOf(error) });
   } finally {
     endMs = undefined;
     if (current === meta) current = undefined;

@@ -28,6 +28,8 @@ export interface HookLoad {
   readonly source: string;
   /** Bound on its heap, and again on its array buffers. */
   readonly memoryBytes: number;
+  /** Bound on evaluating the hook file. */
+  readonly loadTimeoutMs: number;
   /** Bound on code that runs outside of any call. */
   readonly callTimeoutMs: number;
   /** Which kinds of thing are granted. */
@@ -71,6 +73,8 @@ export type FromHookWorker =
   | { readonly type: "failed"; readonly message: string }
   /** The thread's memory is used up; what ran is gone. */
   | { readonly type: "exhausted" }
+  /** Code that would not end in its time was stopped. */
+  | { readonly type: "overrun" }
   /** An error that nobody caught, outside of any call. */
   | { readonly type: "stray"; readonly message: string }
   /** A line for the log. */
@@ -84,6 +88,8 @@ export type FromHookWorker =
     readonly type: "error";
     readonly id: number;
     readonly message: string;
+    /** Whether the hook refused the request as its client's mistake. */
+    readonly isRefusal?: boolean;
     /** The request of this call whose failure the hook let through, if that is what ended it. */
     readonly sequence?: number;
   }

@@ -7,6 +7,8 @@
 
 import { registerHooks } from "node:module";
 import type { Guard } from "./guard.ts";
+import { refuseImport } from "./hook_module.ts";
+import { guarded, makeNetwork } from "./network.ts";
 
 /** Globals that stay. Whatever a later Deno adds is gone until it is named here. */
 const KEPT: ReadonlySet<string> = new Set(
@@ -21,7 +23,14 @@ const KEPT: ReadonlySet<string> = new Set(
     "URL URLSearchParams atob btoa structuredClone").split(" "),
 );
 /** Stay where the operator let the hooks connect to something. */
-const KEPT_FOR_NET = ["fetch", "Headers", "Request", "Response", "WebSocket"];
+const KEPT_FOR_NET = [
+  "Headers",
+  "Request",
+  "Response",
+  "ReadableStream",
+  "MessageEvent",
+  "CloseEvent",
+];
 
 /** Lines a hook may log per second; the rest is dropped and counted. */
 const LINES_PER_SECOND = 20;
@@ -38,26 +47,19 @@ export interface RealmOptions {
   readonly log: (level: OutputLevel, text: string) => void;
 }
 
-/**
- * Seals this thread's realm for good.
- * @returns the one way left to evaluate a module: by an exact specifier, once
- */
-export function sealRealm(
-  { grants, guard, log }: RealmOptions,
-): (specifier: string) => Promise<unknown> {
-  const importable = new Set<string>();
+/** Seals this thread's realm for good. */
+export function sealRealm({ grants, guard, log }: RealmOptions): void {
   registerHooks({
     resolve(specifier, context, next) {
-      if (importable.delete(specifier)) return next(specifier, context);
-      throw new TypeError(
-        `hooks cannot import anything, got ${JSON.stringify(specifier.slice(0, 100))}`,
-      );
+      // Parts of Deno that load when they are first used. What is no part of it cannot import them.
+      const isOwn = cut(specifier, 0, 4) === "ext:" && cut(`${context.parentURL}`, 0, 4) === "ext:";
+      return isOwn ? next(specifier, context) : refuseImport(specifier);
     },
   });
   const scope = globalThis as unknown as Record<string, unknown>;
   const timers = makeTimers(guard);
   const kept = new Set([...KEPT, ...(grants.net ? KEPT_FOR_NET : [])]);
-  const granted = grantedApi(grants);
+  const { granted, network } = grantedApi(grants, guard);
   // They carry the messages between the pool and this thread.
   for (const type of [MessagePort, MessageEvent, Event, EventTarget]) freezeChain(type.prototype);
   const getRandomValues = crypto.getRandomValues.bind(crypto);
@@ -76,15 +78,12 @@ export function sealRealm(
     console: makeConsole(log, clock),
     performance: Object.freeze({ now: clock, timeOrigin }),
     ...(granted ? { Deno: granted } : {}),
+    ...network,
   });
   // Its event would come from outside the guard.
   delete (AbortSignal as { timeout?: unknown }).timeout;
   // Call sites lead to the functions, and so to the values, of the code that called.
   Object.defineProperty(Error, "prepareStackTrace", { value: undefined });
-  return (specifier) => {
-    importable.add(specifier);
-    return import(specifier);
-  };
 }
 
 function freezeChain(prototype: object): void {
@@ -93,43 +92,56 @@ function freezeChain(prototype: object): void {
   }
 }
 
+interface GrantedApi {
+  /** What appears as `Deno`. */
+  readonly granted?: object;
+  /** Globals for the network. */
+  readonly network?: object;
+}
+
 /**
- * The few functions of `Deno` that a grant is for. Permissions are checked inside them; what is not granted
- * is refused before, because at a terminal Deno would ask.
+ * The few functions of `Deno`, and `fetch` with its kin, that a grant is for. Permissions are checked inside
+ * them; what is not granted is refused before, because at a terminal Deno would ask. What follows their
+ * answers runs in the guard.
  */
-function grantedApi(grants: RealmOptions["grants"]): object | undefined {
-  if (!grants.read && !grants.net && !grants.env) return undefined;
+function grantedApi(grants: RealmOptions["grants"], guard: Guard): GrantedApi {
+  if (!grants.read && !grants.net && !grants.env) return {};
   const { querySync } = Deno.permissions;
   const query = querySync.bind(Deno.permissions);
   const { connect, connectTls } = Deno;
   const { NotCapable } = Deno.errors;
-  const require = (descriptor: Deno.PermissionDescriptor, what: string) => {
-    if (query(descriptor).state !== "granted") {
-      throw new NotCapable(`${what} is not granted to the hooks of this model`);
-    }
+  const require = (descriptor: Deno.PermissionDescriptor, what: string, grant: string) => {
+    if (query(descriptor).state === "granted") return;
+    throw new NotCapable(
+      `${what} is not granted to the hooks of this model; the operator can list it under ${grant}`,
+    );
   };
+  const settle = <T>(promise: Promise<T>): Promise<T> => guarded(guard, promise);
   const reading = <T>(read: (path: string) => T) => (path: string): T => {
-    require({ name: "read", path: `${path}` }, "this path");
+    require({ name: "read", path: `${path}` }, `reading ${quoted(path)}`, "allow_read");
     return read(`${path}`);
   };
+  const requireHost = (host: string) =>
+    require({ name: "net", host }, `reaching ${quoted(host)}`, "allow_net");
   const connecting =
-    <T>(connect: (options: { hostname: string; port: number }) => T) =>
-    ({ hostname = "127.0.0.1", port }: { hostname?: string; port: number }): T => {
+    (connect: (options: { hostname: string; port: number }) => Promise<Deno.Conn>) =>
+    ({ hostname = "127.0.0.1", port }: { hostname?: string; port: number }): Promise<object> => {
       const options = { hostname: `${hostname}`, port: +port };
-      require({ name: "net", host: `${options.hostname}:${options.port}` }, "this host");
-      return connect(options);
+      requireHost(`${options.hostname}:${options.port}`);
+      return settle(connect(options).then((connection) => guardedConnection(connection, settle)));
     };
   const get = Deno.env.get.bind(Deno.env);
   const variable = (name: string): string | undefined => {
-    require({ name: "env", variable: `${name}` }, "this variable");
+    require({ name: "env", variable: `${name}` }, `the variable ${quoted(name)}`, "allow_env");
     return get(`${name}`);
   };
-  return Object.freeze({
+  const { readFile, readTextFile } = Deno;
+  const granted = Object.freeze({
     ...(grants.read
       ? {
-        readFile: reading(Deno.readFile),
+        readFile: reading((path) => settle(readFile(path))),
         readFileSync: reading(Deno.readFileSync),
-        readTextFile: reading(Deno.readTextFile),
+        readTextFile: reading((path) => settle(readTextFile(path))),
         readTextFileSync: reading(Deno.readTextFileSync),
         readDirSync: reading(Deno.readDirSync),
         statSync: reading(Deno.statSync),
@@ -143,6 +155,24 @@ function grantedApi(grants: RealmOptions["grants"]): object | undefined {
       : {}),
     ...(grants.env ? { env: Object.freeze({ get: variable }) } : {}),
   });
+  return grants.net ? { granted, network: makeNetwork({ guard, requireHost }) } : { granted };
+}
+
+/** What a hook may do with a connection. */
+function guardedConnection(
+  connection: Deno.Conn,
+  settle: <T>(promise: Promise<T>) => Promise<T>,
+): object {
+  return Object.freeze({
+    read: (buffer: Uint8Array) => settle(connection.read(buffer)),
+    write: (bytes: Uint8Array) => settle(connection.write(bytes)),
+    closeWrite: () => settle(connection.closeWrite()),
+    close: () => connection.close(),
+  });
+}
+
+function quoted(value: unknown): string {
+  return JSON.stringify(cut(`${value}`, 0, 200));
 }
 
 /** Timers by numbers of their own, so that a hook cannot clear one it did not start. */

@@ -36,8 +36,8 @@ export async function open(
       source,
       size: 1,
       memoryBytes: 128 * 2 ** 20,
-      callTimeoutMs: 20_000,
-      loadTimeoutMs: 20_000,
+      callTimeoutMs: 300_000,
+      loadTimeoutMs: 300_000,
       onWorkerLost: (reason) => lost.push(reason),
       onOutput: (level, text) => output.push(`${level} ${text}`),
       ...options,
@@ -61,6 +61,26 @@ export async function open(
 /** Tensor `x` of these bytes. */
 export function bytes(values: number[]): NamedTensor {
   return { name: "x", datatype: "UINT8", shape: [values.length], data: new Uint8Array(values) };
+}
+
+/** Waits until this process has so many threads of hooks at most; fails after two minutes. */
+export async function untilThreads(most: number): Promise<void> {
+  const deadlineMs = performance.now() + 120_000;
+  while (hookThreads() > most) {
+    assert.ok(performance.now() < deadlineMs, "a thread lives on");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Threads of hooks and of their sandboxes in this process. */
+export function hookThreads(): number {
+  return [...Deno.readDirSync("/proc/self/task")].filter(({ name }) => {
+    try {
+      return Deno.readTextFileSync(`/proc/self/task/${name}/comm`).startsWith("worker-");
+    } catch {
+      return false;
+    }
+  }).length;
 }
 
 /** The text a hook answered with. */
