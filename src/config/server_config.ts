@@ -55,6 +55,8 @@ export interface RuntimeConfig {
   readonly pjrtPlugin: string;
   readonly deviceOrdinal: number;
   readonly memFraction: number;
+  /** How much memory a CPU device is to be taken to have; 0: not known, and so no budget for weights. */
+  readonly deviceMemoryBytes: number;
   readonly preallocate: boolean;
   readonly allowCpuFallback: boolean;
   readonly weightCacheFraction: number;
@@ -211,14 +213,18 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
     memFraction: number(0.9, {
       above: 0,
       max: 1,
-      help: "share of device memory for the allocator (cuda)",
+      help: "share of device memory for the allocator",
+    }),
+    deviceMemoryBytes: integer(0, {
+      min: 0,
+      help: "memory a CPU device is taken to have, for the budget of weights; 0: no budget (cpu)",
     }),
     preallocate: boolean(true, { help: "claim that memory at start (cuda)" }),
     allowCpuFallback: boolean(true, { help: "use the CPU when the cuda device cannot be had" }),
     weightCacheFraction: number(1, {
       min: 0,
       max: 1,
-      help: "share of the device allocator for weights; 0: no on-demand cache",
+      help: "share of the device allocator for weights; 0: all weights stay on the device",
     }),
     weightCacheWiggleFraction: number(0.1, {
       min: 0,

@@ -78,6 +78,23 @@ export interface ExecutableCacheReading {
   readonly bytes: number;
 }
 
+/** Weights that come and go, in bytes on the device; counts since the start. */
+export interface WeightReading {
+  /** On demand, now. */
+  readonly residentBytes: number;
+  /** On demand, at most. */
+  readonly maxBytes: number;
+  readonly pinnedBytes: number;
+  readonly maxScratchBytes: number;
+  /** All weights together, at most. */
+  readonly poolBytes: number;
+  readonly loads: number;
+  readonly loadSeconds: number;
+  readonly loadedBytes: number;
+  readonly evictions: number;
+  readonly compactions: number;
+}
+
 /** What is asked of the worker at each scrape. */
 export interface WorkerReadings {
   /** Regular models that are loaded. A model that is not named loses its per-model series. */
@@ -88,6 +105,8 @@ export interface WorkerReadings {
   requestsShed(): number;
   /** `undefined` when there is no device yet, or it keeps no account (CPU). */
   deviceMemory(): DeviceMemoryReading | undefined;
+  /** `undefined` where all weights stay on the device. */
+  weights(): WeightReading | undefined;
   /** Native runtime handles alive, by kind. */
   nativeHandles(): Readonly<Record<string, number>>;
   /** `undefined` where there is none. */
@@ -460,6 +479,12 @@ function addWorkerFamilies(registry: MetricsRegistry, options: WorkerMetricsOpti
       labels: ["kind"],
     }, () => Object.entries(readings.nativeHandles()).map(([kind, count]) => [[kind], count])),
   );
+  for (const [name, type, help, read] of WEIGHTS) {
+    add(type, name, help, () => {
+      const weights = readings.weights();
+      return weights === undefined ? undefined : read(weights);
+    });
+  }
   for (const [figure, type, help, read] of EXECUTABLE_CACHE) {
     add(type, `worker_executable_cache_${figure}`, help, () => {
       const cache = readings.executableCache();
@@ -506,6 +531,74 @@ const DEVICE_MEMORY: readonly (readonly [
   ],
   ["peak_in_use", "Most device memory in use so far.", (memory) => memory.peakInUseBytes],
   ["pool", "Device memory the allocator holds.", (memory) => memory.poolBytes],
+];
+
+const WEIGHTS: readonly (readonly [
+  name: string,
+  type: "counter" | "gauge",
+  help: string,
+  read: (weights: WeightReading) => number,
+])[] = [
+  [
+    "worker_weight_cache_resident_bytes",
+    "gauge",
+    "Weights on the device on demand.",
+    (weights) => weights.residentBytes,
+  ],
+  [
+    "worker_weight_cache_max_bytes",
+    "gauge",
+    "Device memory that weights may take on demand.",
+    (weights) => weights.maxBytes,
+  ],
+  [
+    "worker_weight_cache_pinned_bytes",
+    "gauge",
+    "Weights that stay on the device for good.",
+    (weights) => weights.pinnedBytes,
+  ],
+  [
+    "worker_weight_cache_max_scratch_bytes",
+    "gauge",
+    "The most device memory one dispatch takes besides weights.",
+    (weights) => weights.maxScratchBytes,
+  ],
+  [
+    "worker_weight_pool_bytes",
+    "gauge",
+    "Device memory that all weights together may take.",
+    (weights) => weights.poolBytes,
+  ],
+  [
+    "worker_weight_loads_total",
+    "counter",
+    "Times a model's weights were brought to the device on demand.",
+    (weights) => weights.loads,
+  ],
+  [
+    "worker_weight_load_bytes_total",
+    "counter",
+    "Bytes those loads moved.",
+    (weights) => weights.loadedBytes,
+  ],
+  [
+    "worker_weight_load_seconds_total",
+    "counter",
+    "Time those loads took, each by itself.",
+    (weights) => weights.loadSeconds,
+  ],
+  [
+    "worker_weight_evicts_total",
+    "counter",
+    "Times a model's weights had to leave the device for others.",
+    (weights) => weights.evictions,
+  ],
+  [
+    "worker_weight_compactions_total",
+    "counter",
+    "Times all weights on demand were taken off the device at once.",
+    (weights) => weights.compactions,
+  ],
 ];
 
 const EXECUTABLE_CACHE: readonly (readonly [

@@ -5,6 +5,7 @@ import {
   gpuLabel,
   LATENCY_BOUNDS,
   type ModelReading,
+  type WeightReading,
   WorkerMetrics,
 } from "./worker_metrics.ts";
 
@@ -23,6 +24,7 @@ function metricsOf(changes: {
   failedUpdates?: string[];
   memory?: DeviceMemoryReading;
   cache?: ExecutableCacheReading;
+  weights?: WeightReading;
 } = {}): WorkerMetrics {
   return new WorkerMetrics({
     worker: "w0",
@@ -39,6 +41,7 @@ function metricsOf(changes: {
       requestsShed: () => 11,
       deviceMemory: () => changes.memory,
       nativeHandles: () => ({ buffer: 5 }),
+      weights: () => changes.weights,
       executableCache: () => changes.cache,
     },
   });
@@ -256,9 +259,14 @@ Deno.test("the process series agree with the operating system", async () => {
   const metrics = metricsOf();
   const value = async (start: string) =>
     Number((await lines(metrics, start))[0]!.split(" ").at(-1));
-  const resident = await value("process_resident_memory_bytes");
-  const reported = Deno.memoryUsage().rss;
-  assert.ok(Math.abs(resident - reported) < 0.2 * reported, `${resident} and ${reported}`);
+  // The two looks are not at one moment, and a collection may come between.
+  const apart: number[] = [];
+  do {
+    const resident = await value("process_resident_memory_bytes");
+    const reported = Deno.memoryUsage().rss;
+    apart.push(Math.abs(resident - reported) / reported);
+  } while (apart.at(-1)! >= 0.2 && apart.length < 10);
+  assert.ok(apart.at(-1)! < 0.2, `resident memory is off by ${apart.join(", ")}`);
   const started = await value("process_start_time_seconds");
   const now = Date.now() / 1000;
   assert.ok(started < now && now - started < 24 * 3600, `${started}`);
@@ -291,6 +299,34 @@ Deno.test("WorkerMetrics shows the executable cache where there is one", async (
     'worker_executable_cache_bytes{worker="w0"} 4096',
     'worker_executable_cache_errors_total{worker="w0",problem="damaged"} 1',
     'worker_executable_cache_errors_total{worker="w0",problem="unwritten"} 4',
+  ]);
+});
+
+Deno.test("WorkerMetrics shows weights that come and go where they do", async () => {
+  assert.deepEqual(await lines(metricsOf(), "worker_weight"), []);
+  const weights: WeightReading = {
+    residentBytes: 1,
+    maxBytes: 2,
+    pinnedBytes: 3,
+    maxScratchBytes: 4,
+    poolBytes: 5,
+    loads: 6,
+    loadedBytes: 7,
+    loadSeconds: 8.5,
+    evictions: 9,
+    compactions: 10,
+  };
+  assert.deepEqual(await lines(metricsOf({ weights }), "worker_weight"), [
+    'worker_weight_cache_resident_bytes{worker="w0"} 1',
+    'worker_weight_cache_max_bytes{worker="w0"} 2',
+    'worker_weight_cache_pinned_bytes{worker="w0"} 3',
+    'worker_weight_cache_max_scratch_bytes{worker="w0"} 4',
+    'worker_weight_pool_bytes{worker="w0"} 5',
+    'worker_weight_loads_total{worker="w0"} 6',
+    'worker_weight_load_bytes_total{worker="w0"} 7',
+    'worker_weight_load_seconds_total{worker="w0"} 8.5',
+    'worker_weight_evicts_total{worker="w0"} 9',
+    'worker_weight_compactions_total{worker="w0"} 10',
   ]);
 });
 

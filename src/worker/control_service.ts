@@ -1,17 +1,22 @@
-/**
- * `reactant_control.ControlService`: what an operator or a gateway sees and sets on one worker. In this
- * version all weights stay on the device, so residency can be read but not changed.
- */
+/** `reactant_control.ControlService`: what an operator or a gateway sees and sets on one worker. */
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { FailedPreconditionError, InvalidArgumentError, NotFoundError } from "../errors.ts";
+import {
+  FailedPreconditionError,
+  InvalidArgumentError,
+  messageOf,
+  NotFoundError,
+  ResourceExhaustedError,
+} from "../errors.ts";
 import { batchInputOf } from "../bundle/mod.ts";
-import { ControlService, type ModelStatusSchema, quoted, Residency } from "../protocol/mod.ts";
+import { ControlService, type ModelStatusSchema, quoted } from "../protocol/mod.ts";
+import type { WeightStore } from "../runtime/mod.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
 import type { MethodTable } from "../transport/mod.ts";
 import type { LoadedModel } from "./loaded_model.ts";
 import type { MetaModel } from "./meta_model.ts";
 import type { ModelRegistry } from "./model_registry.ts";
+import { floorOf, modelsOf, residencyOf, setResidency } from "./residency.ts";
 import { hiddenModels, type ServedModel } from "./served_model.ts";
 import { unary } from "./unary_method.ts";
 
@@ -20,33 +25,37 @@ export interface ControlServiceOptions {
   readonly scheduler: Scheduler;
   /** `fair`, `fifo` or `edf`. */
   readonly discipline: string;
+  /** There once the device is. */
+  readonly weights: () => WeightStore | undefined;
 }
 
 /** The methods of the service, by path. */
 export function controlService(options: ControlServiceOptions): MethodTable {
-  const { registry, scheduler } = options;
+  const { registry, scheduler, weights } = options;
   const service = ControlService.method;
   return new Map([
     unary(service.modelControlStatus, () => {
       const hidden = hiddenModels(registry);
       return {
-        residencyMode: "self_managed",
+        residencyMode: weights()?.isExternallyManaged ? "externally_managed" : "self_managed",
         discipline: options.discipline,
         models: [...registry.models()]
           .filter(({ name }) => !hidden.has(name))
           .map((model) =>
             model.kind === "model" ? modelStatus(model, scheduler) : metaStatus(model, registry)
           ),
+        weightCacheMaxBytes: BigInt(weights()?.reading()?.maxBytes ?? 0),
       };
     }),
-    unary(service.setModelResidency, ({ name, target }) => {
-      if (!(target in Residency) || target === Residency.RESIDENCY_UNSPECIFIED) {
-        throw new InvalidArgumentError(`${target} is no residency a model can have`);
+    unary(service.setModelResidency, async ({ name, target }) => {
+      const floor = floorOf(target);
+      if (!weights()?.isExternallyManaged) {
+        throw new FailedPreconditionError(
+          `The residency of model ${quoted(name)} cannot be set: this worker manages it itself; ` +
+            "that needs model_control_mode explicit, and a budget for weights",
+        );
       }
-      throw new FailedPreconditionError(
-        `The residency of model ${quoted(name)} cannot be set: this worker keeps all weights on ` +
-          "the device",
-      );
+      return { residency: await setResidency(registry.ready(name), floor, registry) };
     }),
     unary(service.setModelPolicy, ({ name, hasWeight, weight }) => {
       const queue = scheduler.queueOf(name);
@@ -61,8 +70,26 @@ export function controlService(options: ControlServiceOptions): MethodTable {
       }
       return {};
     }),
-    // Nothing is resident on demand, so there is nothing to free and nothing to load again.
-    unary(service.compactMemory, () => ({})),
+    unary(service.compactMemory, async ({ reloadModels }) => {
+      const store = weights();
+      if (!store) return {};
+      try {
+        const { reloaded, residentBytes } = await scheduler.runExclusive(() => {
+          const models = reloadModels.flatMap((name) => {
+            const model = registry.current(name);
+            return model ? modelsOf(model, registry) : [];
+          });
+          return store.compact(models.map((model) => model.weights));
+        });
+        return { reloadedModels: BigInt(reloaded), residentBytesAfter: BigInt(residentBytes) };
+      } catch (error) {
+        if (error instanceof ResourceExhaustedError) throw error;
+        const reason = messageOf(error);
+        throw new FailedPreconditionError(`Device memory could not be compacted: ${reason}`, {
+          cause: error,
+        });
+      }
+    }),
   ]);
 }
 
@@ -73,12 +100,13 @@ function modelStatus(
   const queue = scheduler.queueOf(model.name)!;
   const { counters } = queue;
   const batch = batchInputOf(model.bundle.manifest);
-  const rank = model.contract.inputs.find(({ name }) => name === batch?.name)?.shape.length ?? 0;
+  const { residency, isDeviceResident, isHostResident, weightBytes } = residencyOf([model]);
   return {
     name: model.name,
-    residency: Residency.PINNED_DEVICE,
-    deviceResident: true,
-    weightNbytes: BigInt(model.weightBytes),
+    residency,
+    deviceResident: isDeviceResident,
+    hostResident: isHostResident,
+    weightNbytes: BigInt(weightBytes),
     weight: queue.weight,
     queueDepth: BigInt(queue.depth),
     totalComputeSeconds: counters.computeSeconds,
@@ -86,8 +114,7 @@ function modelStatus(
     dispatchCount: BigInt(counters.dispatches),
     maxBatchSize: BigInt(model.maxBatchSize),
     batchInputName: batch?.name ?? "",
-    // 1-based and counted from the end: where the batch letter stands in a column-major manifest.
-    batchAxis: BigInt(batch ? rank - batch.axis : 0),
+    batchAxis: BigInt(batch ? batch.axis + 1 : 0),
     rowsServed: BigInt(counters.rows),
   };
 }
@@ -96,15 +123,16 @@ function metaStatus(
   meta: MetaModel,
   registry: ModelRegistry<ServedModel>,
 ): MessageInitShape<typeof ModelStatusSchema> {
-  const stages = [...registry.models()].filter((model) =>
-    model.kind === "model" && meta.calls.has(model.name)
-  ) as LoadedModel[];
+  const { residency, isDeviceResident, isHostResident, weightBytes } = residencyOf(
+    modelsOf(meta, registry),
+  );
   const { requests, computeSeconds } = meta.counters;
   return {
     name: meta.name,
-    residency: stages.length > 0 ? Residency.PINNED_DEVICE : Residency.UNPINNED,
-    deviceResident: stages.length > 0,
-    weightNbytes: BigInt(stages.reduce((total, stage) => total + stage.weightBytes, 0)),
+    residency,
+    deviceResident: isDeviceResident,
+    hostResident: isHostResident,
+    weightNbytes: BigInt(weightBytes),
     weight: 1,
     totalComputeSeconds: computeSeconds,
     requestsServed: BigInt(requests),

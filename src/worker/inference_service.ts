@@ -7,7 +7,8 @@ import type { Admission } from "./admission.ts";
 import { infer, type InferDependencies } from "./infer.ts";
 import { configureModel, describeModel } from "./model_description.ts";
 import { isSameIpcNamespace } from "./shared_memory.ts";
-import type { IndexEntry, ModelRegistry } from "./model_registry.ts";
+import type { IndexEntry } from "./model_registry.ts";
+import { residencyProblem } from "./residency.ts";
 import { hiddenModels, type ServedModel } from "./served_model.ts";
 import type { InferTotals } from "./statistics.ts";
 import { unary } from "./unary_method.ts";
@@ -28,6 +29,8 @@ export interface InferenceServiceOptions extends InferDependencies {
   readonly version: string;
   /** Whether the server as a whole can infer. */
   readonly isReady: () => boolean;
+  /** Whether somebody outside decides which models are on the device. */
+  readonly isExternallyManaged: () => boolean;
 }
 
 /** The methods of the service, by path. */
@@ -38,7 +41,9 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
     [methodPath(service.modelInfer), { kind: "unary", handle: inferHandler(options) }],
     unary(service.serverLive, () => ({ live: true })),
     unary(service.serverReady, () => ({ ready: options.isReady() })),
-    unary(service.modelReady, ({ name }) => ({ ready: registry.isReady(name) })),
+    unary(service.modelReady, ({ name }) => ({
+      ready: registry.isReady(name) && problemOf(name, options) === undefined,
+    })),
     unary(service.serverMetadata, () => ({
       name: "ReactantServer",
       version: options.version,
@@ -52,7 +57,7 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
       modelStats: statisticsFor(name, [...registry.models()], totals),
     })),
     unary(service.repositoryIndex, ({ ready }) => ({
-      models: routable(registry).filter(({ isReady }) => isReady || !ready).map((entry) => ({
+      models: routable(options).filter(({ isReady }) => isReady || !ready).map((entry) => ({
         name: entry.name,
         state: entry.isReady ? "READY" : "UNAVAILABLE",
         reason: entry.reason,
@@ -90,9 +95,19 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
 }
 
 /** What clients may discover: stages of a meta model are its own business. */
-function routable(registry: ModelRegistry<ServedModel>): IndexEntry[] {
-  const hidden = hiddenModels(registry);
-  return registry.index().filter(({ name }) => !hidden.has(name));
+function routable(options: InferenceServiceOptions): IndexEntry[] {
+  const hidden = hiddenModels(options.registry);
+  return options.registry.index().filter(({ name }) => !hidden.has(name)).map((entry) => {
+    const problem = entry.isReady ? problemOf(entry.name, options) : undefined;
+    return problem === undefined ? entry : { ...entry, isReady: false, reason: problem };
+  });
+}
+
+/** Why a loaded model cannot serve right now. */
+function problemOf(name: string, options: InferenceServiceOptions): string | undefined {
+  if (!options.isExternallyManaged()) return undefined;
+  const model = options.registry.current(name);
+  return model && residencyProblem(model, options.registry);
 }
 
 /** ModelInfer with admission and its metrics around it. */

@@ -1,6 +1,6 @@
 /**
- * One version of a model, ready to serve: compiled programs and weights on the device, which it may share
- * with other versions, and hooks of its own. Disposing it is safe while a dispatch runs, because the
+ * One version of a model, ready to serve: compiled programs and weights, both of which it may share with
+ * other versions, and hooks of its own. Disposing it is safe while a dispatch runs, because the
  * runtime frees a handle only when no call uses it any more.
  */
 
@@ -24,11 +24,13 @@ import { ClientContract } from "../protocol/mod.ts";
 import type {
   Backend,
   CompileSettings,
-  DeviceBuffer,
   ExecutableCache,
+  ModelWeights,
   Program,
   StageSeconds,
+  WeightStore,
 } from "../runtime/mod.ts";
+import type { ResidencyFloor } from "../config/mod.ts";
 import type { ScheduledModel } from "../scheduler/mod.ts";
 import { byteLengthOf, type NamedTensor } from "../tensor/mod.ts";
 import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
@@ -50,8 +52,13 @@ export interface LoadOptions extends HookOptions {
   readonly onRead: () => Promise<void>;
   /** Programs in use, by `programKey`. */
   readonly programs: SharedPool<BuiltProgram>;
-  /** Weights on the device, in argument order, by the file they are from. */
-  readonly weights: SharedPool<readonly DeviceBuffer[]>;
+  readonly weights: WeightStore;
+  /** Where the weights must always be; `undefined`: the store decides. */
+  readonly floor: ResidencyFloor | undefined;
+  /** Whether requests wait for the model. */
+  readonly isWanted: (model: ScheduledModel) => boolean;
+  /** Told that the weights could not be had, in vain for whoever waits. */
+  readonly onWeightsLost: (model: ScheduledModel, error: unknown) => void;
 }
 
 /** A request ready for the scheduler. */
@@ -97,7 +104,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
   readonly programTotals: ProgramTotals;
   readonly #backend: Backend;
   readonly #variants: ReadonlyMap<string, CompiledVariant>;
-  readonly #weights: Share<readonly DeviceBuffer[]>;
+  readonly weights: ModelWeights;
   readonly #hooks: HookPool | undefined;
   readonly #programContract: ClientContract;
   #isDisposed = false;
@@ -106,7 +113,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     bundle: ModelBundle,
     options: LoadOptions,
     variants: ReadonlyMap<string, CompiledVariant>,
-    weights: Share<readonly DeviceBuffer[]>,
+    weights: ModelWeights,
     hooks: HookPool | undefined,
     programTotals: ProgramTotals,
   ) {
@@ -125,7 +132,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     this.maxBatchSize = Math.min(largest, options.maxRows ?? largest);
     this.#backend = options.backend;
     this.#variants = variants;
-    this.#weights = weights;
+    this.weights = weights;
     this.#hooks = hooks;
     this.programTotals = programTotals;
   }
@@ -168,11 +175,19 @@ export class LoadedModel implements ScheduledModel, Disposable {
         variant.programs.set(result.value.batchSize, program);
       }
       for (const { sizes } of variants.values()) sizes.sort((a, b) => a - b);
-      const weights = own(
-        await options.weights.acquire(bundle.weights.identity, () => upload(bundle, options)),
-      );
       const hooks = bundle.hook && own(await openHooks(bundle, hookSource!, options));
-      return new LoadedModel(bundle, options, variants, weights, hooks, totals);
+      const made: { model?: LoadedModel } = {};
+      const weights = own(
+        await options.weights.attach({
+          model: bundle.name,
+          weights: bundle.weights,
+          floor: options.floor,
+          scratchBytes: scratchOf(bundle, variants),
+          isWanted: () => made.model !== undefined && options.isWanted(made.model),
+          onLoadFailed: (error) => made.model && options.onWeightsLost(made.model, error),
+        }),
+      );
+      return made.model = new LoadedModel(bundle, options, variants, weights, hooks, totals);
     } catch (error) {
       for (const value of owned.reverse()) value[Symbol.dispose]();
       if (error instanceof BundleError) throw error;
@@ -186,6 +201,11 @@ export class LoadedModel implements ScheduledModel, Disposable {
 
   get weightBytes(): number {
     return this.bundle.weights.byteLength;
+  }
+
+  /** Whether the weights are on the device; where they may be brought in, they are on their way if not. */
+  isRunnable(): boolean {
+    return this.weights.request();
   }
 
   /**
@@ -243,7 +263,9 @@ export class LoadedModel implements ScheduledModel, Disposable {
     if (!share) throw new InternalError(`Model ${this.#quoted} has no program of size ${size}`);
     const { program } = share.value;
     try {
-      const { outputs, stages } = await this.#backend.run(program, inputs, this.#weights.value);
+      const use = this.weights.use();
+      using held = use instanceof Promise ? await use : use;
+      const { outputs, stages } = await this.#backend.run(program, inputs, held.buffers);
       const { results } = program.signature;
       return {
         outputs: this.bundle.manifest.executableOutputs.map(({ name }, index) => ({
@@ -294,7 +316,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     for (const { programs } of this.#variants.values()) {
       for (const program of programs.values()) program[Symbol.dispose]();
     }
-    this.#weights[Symbol.dispose]();
+    this.weights[Symbol.dispose]();
     this.bundle[Symbol.dispose]();
   }
 
@@ -393,20 +415,24 @@ async function build(code: Uint8Array, options: LoadOptions): Promise<BuiltProgr
   return { program, isCached, seconds: (performance.now() - startMs) / 1000 };
 }
 
-async function upload(
+/**
+ * The most device memory that a dispatch of any program takes besides the weights: what goes in, what
+ * comes out, and what the compiler says it needs in between.
+ */
+function scratchOf(
   { weights }: ModelBundle,
-  { backend }: LoadOptions,
-): Promise<readonly DeviceBuffer[]> {
-  const buffers: DeviceBuffer[] = [];
-  try {
-    for (const [index, spec] of weights.specs.entries()) {
-      buffers.push(await backend.upload(spec, await weights.read(index)));
+  variants: ReadonlyMap<string, CompiledVariant>,
+): number {
+  let most = 0;
+  for (const { programs } of variants.values()) {
+    for (const { value } of programs.values()) {
+      const { memory } = value.program;
+      if (!memory) continue;
+      const inputBytes = Math.max(0, memory.argumentBytes - weights.byteLength);
+      most = Math.max(most, inputBytes + memory.outputBytes + memory.temporaryBytes);
     }
-    return buffers;
-  } catch (error) {
-    for (const buffer of buffers) buffer[Symbol.dispose]();
-    throw error;
   }
+  return most;
 }
 
 async function openHooks(

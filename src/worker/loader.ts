@@ -1,13 +1,13 @@
 /**
- * Makes models of bundles: read, compile, upload, evaluate hooks, warm up. Nothing here is visible to
+ * Makes models of bundles: read, compile, evaluate hooks, take the weights into care, warm up. Nothing here is visible to
  * requests; what is made is put in place elsewhere.
  */
 
 import type { ServerConfig } from "../config/mod.ts";
 import { type Bundle, loadBundle } from "../bundle/mod.ts";
-import { messageOf } from "../errors.ts";
+import { BundleError, InternalError, messageOf, ServerError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { Backend, DeviceBuffer, ExecutableCache } from "../runtime/mod.ts";
+import type { Backend, ExecutableCache, WeightStore } from "../runtime/mod.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
 import { Limiter } from "./limiter.ts";
 import { type BuiltProgram, LoadedModel } from "./loaded_model.ts";
@@ -22,6 +22,7 @@ export interface LoaderOptions {
   readonly config: ServerConfig;
   readonly backend: Backend;
   readonly executableCache: ExecutableCache | undefined;
+  readonly weights: WeightStore;
   readonly scheduler: Scheduler;
   readonly logger: Logger;
   /** Once true, no more warm-up runs are begun. */
@@ -49,9 +50,6 @@ export class ModelLoader {
   readonly #loads = new Limiter(MAX_CONCURRENT_LOADS);
   readonly #compilers: Limiter;
   readonly #programs = new SharedPool<BuiltProgram>(({ program }) => program[Symbol.dispose]());
-  readonly #weights = new SharedPool<readonly DeviceBuffer[]>((buffers) => {
-    for (const buffer of buffers) buffer[Symbol.dispose]();
-  });
 
   constructor(options: LoaderOptions) {
     const { compileParallelism } = options.config.runtime;
@@ -79,11 +77,11 @@ export class ModelLoader {
   }
 
   async #make(bundle: Bundle, onRead: () => Promise<void>): Promise<MadeModel> {
-    const { config, backend, executableCache, onHookWorkerLost } = this.#options;
+    const { config, backend, executableCache, weights, scheduler } = this.#options;
     const hookOptions = {
       hooks: { ...config.hooks, size: hookWorkers(config) },
       logger: this.#options.logger,
-      onHookWorkerLost,
+      onHookWorkerLost: this.#options.onHookWorkerLost,
       onRead,
     };
     if (bundle.kind === "meta") {
@@ -97,24 +95,39 @@ export class ModelLoader {
       compileSettings: config.runtime.autotune ? {} : { autotuneLevel: 0 },
       compile: (work) => this.#compilers.run(work),
       programs: this.#programs,
-      weights: this.#weights,
+      weights,
+      floor: policy?.residency,
+      isWanted: ({ name }) => (scheduler.queueOf(name)?.depth ?? 0) > 0,
+      onWeightsLost: (lost, error) => scheduler.reject(lost, weightsLost(lost.name, error)),
       weight: policy?.weight ?? 1,
       maxRows: policy?.maxBatchSize,
     });
-    return { model, costs: await this.#warmUp(model) };
+    try {
+      return { model, costs: await this.#warmUp(model) };
+    } catch (error) {
+      model[Symbol.dispose]();
+      throw new BundleError(bundle.name, messageOf(error), { cause: error });
+    }
   }
 
   /**
-   * Two runs of every new program, the second of which tells what it costs. A failure is only logged: the
-   * zeros may be input the model cannot take.
+   * Two runs of every new program. The first tells how much device memory it needs besides weights, where
+   * the device can tell, the second what it costs. A failure is only logged: the zeros may be input the
+   * model cannot take.
+   * @throws what bringing its weights to the device throws
    */
   async #warmUp(model: LoadedModel): Promise<MeasuredCost[]> {
     const { scheduler, logger, isStopping } = this.#options;
     const costs: MeasuredCost[] = [];
-    for (const { variantKey, size } of model.newPrograms()) {
+    const programs = [...model.newPrograms()];
+    // Before it is anyone's turn, so that nobody waits for it.
+    if (programs.length > 0) await model.weights.load();
+    for (const { variantKey, size } of programs) {
       if (isStopping()) break;
       try {
-        await scheduler.runExclusive(() => model.warmUp(variantKey, size));
+        await scheduler.runExclusive(() =>
+          model.weights.measure(async () => void await model.warmUp(variantKey, size))
+        );
         const seconds = await scheduler.runExclusive(() => model.warmUp(variantKey, size));
         costs.push({ variantKey, size, seconds });
       } catch (error) {
@@ -122,8 +135,19 @@ export class ModelLoader {
         logger.warn("a program failed on zeros", { model: model.name, variantKey, size, reason });
       }
     }
+    await model.weights.settle(this.#options.weights.isExternallyManaged);
     return costs;
   }
+}
+
+/** What requests are told that waited for weights in vain. */
+function weightsLost(model: string, error: unknown): ServerError {
+  if (error instanceof ServerError) return error;
+  const reason = messageOf(error).slice(0, 500);
+  return new InternalError(
+    `The weights of model ${JSON.stringify(model)} could not be brought to the device: ${reason}`,
+    { cause: error },
+  );
 }
 
 /** Hook workers per model: the configured thread share, or half the processors. */

@@ -72,6 +72,7 @@ export class ModelRunner {
     limits: HookCallLimits,
     isCommitted: boolean,
   ): Promise<NamedTensor[]> {
+    model.weights.checkServable();
     const startMs = performance.now();
     const prepared = model.prepare(inputs, rows, limits);
     const work = prepared instanceof Promise ? await prepared : prepared;

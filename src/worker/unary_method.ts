@@ -12,10 +12,15 @@ import type { MethodHandler } from "../transport/mod.ts";
 /** A method table's row: `answer` gives the fields of the response, or throws a `ServerError`. */
 export function unary<I extends DescMessage, O extends DescMessage>(
   method: DescMethodUnary<I, O>,
-  answer: (request: MessageShape<I>) => MessageInitShape<O>,
+  answer: (request: MessageShape<I>) => MessageInitShape<O> | Promise<MessageInitShape<O>>,
 ): [string, MethodHandler] {
   return [methodPath(method), {
     kind: "unary",
-    handle: (message) => encodeMessage(method.output, answer(decodeRequest(method.input, message))),
+    handle: (message) => {
+      const answered = answer(decodeRequest(method.input, message));
+      return answered instanceof Promise
+        ? answered.then((fields) => encodeMessage(method.output, fields))
+        : encodeMessage(method.output, answered);
+    },
   }];
 }

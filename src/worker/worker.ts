@@ -24,6 +24,7 @@ import {
   type ExecutableCache,
   openBackend,
   openExecutableCache,
+  type WeightStore,
 } from "../runtime/mod.ts";
 import { DISCIPLINES, type DispatchRecord, Scheduler } from "../scheduler/mod.ts";
 import {
@@ -37,6 +38,7 @@ import {
 import { Admission } from "./admission.ts";
 import { warnOfIneffectiveSettings } from "./ineffective_settings.ts";
 import { controlService } from "./control_service.ts";
+import { automaticCompaction, openWeightStore } from "./device_weights.ts";
 import { inferenceService } from "./inference_service.ts";
 import { ModelLoader } from "./loader.ts";
 import { ModelRegistry } from "./model_registry.ts";
@@ -68,7 +70,7 @@ const ORPHAN_GRACE_SECONDS = 3;
  */
 export async function runWorker(options: WorkerOptions): Promise<number> {
   const { config, workerName, logger, link } = options;
-  warnOfIneffectiveSettings(config, options.origins, logger);
+  warnOfIneffectiveSettings(options.origins, logger);
   using stop = nextStopSignal({ isSupervised: link !== undefined });
   await using stack = new AsyncDisposableStack();
 
@@ -79,7 +81,10 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const state = {
     backend: undefined as Backend | undefined,
     executableCache: undefined as ExecutableCache | undefined,
+    weights: undefined as WeightStore | undefined,
     lifecycle: undefined as ModelLifecycle | undefined,
+    /** Called after every dispatch, once there are weights. */
+    compactIfDue: () => {},
     isListening: false,
     /** Everything that was there at the start is ready or has failed. */
     isLoaded: false,
@@ -95,6 +100,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const scheduler = createScheduler(config, (record) => {
     totals.get(record.model)?.dispatched(record);
     if (registry.has(record.model)) metrics.dispatched(record);
+    state.compactIfDue();
   });
   const health = new HealthStatus();
   const announceHealth = () => {
@@ -128,10 +134,16 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     platform: () => state.backend?.platform ?? config.runtime.backend,
     version: manifest.version,
     isReady: () => readiness().isReady,
+    isExternallyManaged: () => state.weights?.isExternallyManaged ?? false,
   });
   const methods: MethodTable = new Map([
     ...inference,
-    ...controlService({ registry, scheduler, discipline: config.scheduler.discipline }),
+    ...controlService({
+      registry,
+      scheduler,
+      discipline: config.scheduler.discipline,
+      weights: () => state.weights,
+    }),
     ...healthMethods(health),
     ...reflectionMethods({
       files: [file_inference_grpc_service, file_reactant_control_control],
@@ -161,8 +173,8 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
           name: model.name,
           queueDepth: scheduler.queueOf(model.name)?.depth ?? 0,
           weightBytes: model.weightBytes,
-          isResident: true,
-          isPinned: true,
+          isResident: model.weights.isResident,
+          isPinned: model.weights.floor === "device",
           maxBatchSize: model.maxBatchSize,
         })),
       failedUpdates: () => state.lifecycle?.failedUpdates() ?? [],
@@ -170,6 +182,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
       requestsShed: () => admission.shed,
       deviceMemory: () => state.backend?.memory(),
       nativeHandles: () => state.backend?.liveHandles() ?? {},
+      weights: () => state.weights?.reading(),
       executableCache: () => state.executableCache?.reading(),
     },
   });
@@ -227,10 +240,21 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     }),
   );
   state.executableCache = executableCache;
+  const weights = stack.use(
+    openWeightStore({ config, origins: options.origins, backend, scheduler, logger }),
+  );
+  state.weights = weights;
+  state.compactIfDue = automaticCompaction({
+    interval: config.scheduler.compactionInterval,
+    store: weights,
+    scheduler,
+    logger,
+  });
   const loader = new ModelLoader({
     config,
     backend,
     executableCache,
+    weights,
     scheduler,
     logger,
     isStopping: () => state.isStopping,
@@ -248,7 +272,10 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     pollSeconds: config.modelPollSeconds,
     isStopping: () => state.isStopping,
   });
-  void lifecycle.start(baseline).then(() => {
+  void lifecycle.start(baseline).then(async () => {
+    weights.announceBudget();
+    // Only now are the regions taken that will be used.
+    await weights.sweep();
     const { ready, total } = registry.progress();
     state.isLoaded = true;
     announceHealth();

@@ -96,8 +96,7 @@ export type ModelStatus = Message<"reactant_control.ModelStatus"> & {
   batchInputName: string;
 
   /**
-   * Position of that axis, counted from 1 in manifest order; 0 when there is none. In a wire shape of
-   * rank r the extent is at index r - batch_axis.
+   * Position of that axis in shapes on the wire, counted from 1; 0 when there is none.
    *
    * @generated from field: int64 batch_axis = 13;
    */
