@@ -209,8 +209,8 @@ export class WorkerMetrics {
     this.#hookWorkersLost = registry.add(
       new CounterFamily({
         name: "worker_hook_workers_lost_total",
-        help: "Hook threads that had to be ended: crashed, hung or over their memory limit.",
-        labels: ["model"],
+        help: "Hook threads that had to be ended, by reason: timeout, memory or crash.",
+        labels: ["model", "reason"],
       }),
     );
     this.#addModelFamilies(options.readings);
@@ -276,8 +276,8 @@ export class WorkerMetrics {
   }
 
   /** A hook thread had to be ended. */
-  hookWorkerLost(model: string): void {
-    this.#hookWorkersLost.child(model).add();
+  hookWorkerLost(model: string, reason: "timeout" | "memory" | "crash"): void {
+    this.#hookWorkersLost.child(model, reason).add();
   }
 
   /** Models have other names, all at once: their series go with them. */

@@ -9,6 +9,7 @@ import { BundleError, InternalError, messageOf, ServerError } from "../errors.ts
 import type { Logger } from "../log.ts";
 import type { Backend, ExecutableCache, WeightStore } from "../runtime/mod.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
+import type { WorkerLoss } from "./hooks/mod.ts";
 import { Limiter } from "./limiter.ts";
 import { type BuiltProgram, LoadedModel } from "./loaded_model.ts";
 import { MetaModel } from "./meta_model.ts";
@@ -28,7 +29,7 @@ export interface LoaderOptions {
   /** Once true, no more warm-up runs are begun. */
   readonly isStopping: () => boolean;
   /** Told when a hook worker had to be ended. */
-  readonly onHookWorkerLost: (model: string, reason: string) => void;
+  readonly onHookWorkerLost: (model: string, reason: WorkerLoss) => void;
 }
 
 /** What a dispatch of one program was measured to cost. */

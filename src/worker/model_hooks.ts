@@ -4,6 +4,7 @@ import type { HooksConfig } from "../config/mod.ts";
 import type { Logger } from "../log.ts";
 import type { DeclaredTensor } from "../protocol/mod.ts";
 import { formatSpec, type NamedTensor } from "../tensor/mod.ts";
+import type { WorkerLoss } from "./hooks/mod.ts";
 
 /** How hooks of every model are run. */
 export interface HookOptions {
@@ -13,7 +14,7 @@ export interface HookOptions {
   };
   readonly logger: Logger;
   /** Told when a hook thread had to be ended. */
-  readonly onHookWorkerLost?: (model: string, reason: string) => void;
+  readonly onHookWorkerLost?: (model: string, reason: WorkerLoss) => void;
 }
 
 /** The options of one model's pool, with what the operator grants it, which is logged. */
@@ -30,7 +31,7 @@ export function hookPoolOptions({ hooks, logger, onHookWorkerLost }: HookOptions
     callTimeoutMs: hooks.callTimeoutSeconds * 1000,
     loadTimeoutMs: hooks.loadTimeoutSeconds * 1000,
     ...(grants ? { grants } : {}),
-    onWorkerLost: (reason: string) => onHookWorkerLost?.(model, reason),
+    onWorkerLost: (reason: WorkerLoss) => onHookWorkerLost?.(model, reason),
     onOutput: (level: "debug" | "info" | "warn" | "error", text: string) =>
       logger[level]("hook output", { model, text }),
   };

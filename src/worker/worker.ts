@@ -259,7 +259,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     logger,
     isStopping: () => state.isStopping,
     onHookWorkerLost: (model, reason) => {
-      metrics.hookWorkerLost(model);
+      metrics.hookWorkerLost(model, reason);
       logger.warn("hook worker ended", { model, reason });
     },
   });
