@@ -64,6 +64,7 @@ export class Child {
   #hasStarted = false;
   /** When the present run began. */
   #startedMs = 0;
+  #hasLostStream = false;
 
   constructor(options: ChildOptions) {
     this.name = options.name;
@@ -74,6 +75,11 @@ export class Child {
   /** What it last said of itself; `down` when there is no process. */
   get state(): ChildState | "down" {
     return this.#state;
+  }
+
+  /** Whether a descendant still holds a stream of an ended run, so that a read never ends. */
+  get hasLostStream(): boolean {
+    return this.#hasLostStream;
   }
 
   /** Its process, while there is one. */
@@ -167,7 +173,7 @@ export class Child {
     this.#process = undefined;
     onEnded?.(process.pid);
     this.#setState("down");
-    await pump.finish(STREAM_END_MS);
+    if (!await pump.finish(STREAM_END_MS)) this.#hasLostStream = true;
     return { code, signal, lastLine: pump.lastLine };
   }
 

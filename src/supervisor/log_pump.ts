@@ -33,15 +33,18 @@ export class LogPump {
 
   /**
    * Resolves when every stream has ended. A descendant of the child that outlives it may hold a stream
-   * open; after `timeoutMs` such streams are closed.
+   * open; after `timeoutMs` such streams are given up, which the result says: their reads stay pending.
    */
-  async finish(timeoutMs: number): Promise<void> {
+  async finish(timeoutMs: number): Promise<boolean> {
+    let isComplete = true;
     const timer = setTimeout(() => {
+      isComplete = false;
       // `cancel` of a stream that has broken rejects; it has ended either way.
       for (const reader of this.#readers) reader.cancel().catch(() => {});
     }, timeoutMs);
     await Promise.all(this.#running);
     clearTimeout(timer);
+    return isComplete;
   }
 
   async #pump(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {

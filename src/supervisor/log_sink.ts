@@ -75,10 +75,12 @@ export class LogSink {
     bytes[bytes.length - 1] = 10;
     this.#queue.push(bytes);
     this.#size += bytes.length;
-    this.#writing ??= this.#writeAll().finally(() => this.#writing = undefined);
+    this.#writing ??= this.#writeAll();
   }
 
   async #writeAll(): Promise<void> {
+    // The caller keeps this promise before anything is written.
+    await Promise.resolve();
     while (this.#queue.length > 0) {
       const block = this.#nextBlock();
       for (let at = 0; at < block.length;) {
@@ -95,6 +97,8 @@ export class LogSink {
         this.#add("", this.#options.describeLoss(lost));
       }
     }
+    // In the turn that found the queue empty: a line added later finds nobody writing.
+    this.#writing = undefined;
   }
 
   /** How many bytes were taken; `undefined` when none ever will be. */
@@ -137,6 +141,7 @@ export class LogSink {
 
   #break(): void {
     this.#isBroken = true;
+    this.#writing = undefined;
     this.#queue = [];
     this.#size = 0;
     this.#makeRoom();

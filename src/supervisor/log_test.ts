@@ -91,6 +91,19 @@ Deno.test("LogSink drops what does not fit while output stands still, and says h
   assert.equal(output(), "0123456789\n0123456789\n2 log lines were dropped\n");
 });
 
+Deno.test("LogSink writes a line that is added in any turn of the loop", async () => {
+  const { sink, output } = memorySink();
+  let expected = "";
+  for (let turns = 0; turns < 30; turns++) {
+    await sink.line("", "a");
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    await sink.line("", "b");
+    assert.equal(await sink.flush(10_000), true);
+    expected += "a\nb\n";
+    assert.equal(output(), expected, `after ${turns} turns`);
+  }
+});
+
 Deno.test("LogSink goes on without output when nobody reads any more", async () => {
   const sink = new LogSink({ write: () => Promise.reject(new Deno.errors.BrokenPipe()) });
   sink.line("", "lost");

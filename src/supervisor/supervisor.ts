@@ -52,9 +52,9 @@ export async function supervise(options: SuperviseOptions): Promise<number> {
     describeLoss: (lines) =>
       `${SUPERVISOR_PREFIX}warning: ${lines} log lines were dropped while standard output took none`,
   });
-  const { code, complaint } = await runNode(options, sink);
-  // A write that never ends would keep the process; there is nothing left to wait for.
-  if (!await sink.flush(FLUSH_MS)) Deno.exit(code);
+  const { code, complaint, hasPendingReads } = await runNode(options, sink);
+  // A write or a read that never ends would keep the process; there is nothing left to wait for.
+  if (!await sink.flush(FLUSH_MS) || hasPendingReads) Deno.exit(code);
   if (complaint !== undefined) throw new ConfigError(complaint);
   return code;
 }
@@ -64,6 +64,8 @@ interface NodeEnd {
   readonly code: number;
   /** What a child says is wrong with its configuration. */
   readonly complaint?: string;
+  /** A descendant of a child holds a stream that this process reads. */
+  readonly hasPendingReads?: boolean;
 }
 
 async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink): Promise<NodeEnd> {
@@ -164,7 +166,7 @@ async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink):
   const isKilled = await Promise.race([isHurried, Promise.resolve(false)]);
   if (end.code === 0 && isKilled) end = { code: 1 };
   log.info(`node stopped with exit code ${end.code}`);
-  return end;
+  return { ...end, hasPendingReads: all.some(({ child }) => child.hasLostStream) };
 }
 
 /** Says when the node as a whole becomes ready, or is not any more. */
