@@ -18,6 +18,8 @@ export interface StartOptions {
   /** `ready` (default) waits until every model is loaded or failed; `listening` only for the ports. */
   readonly until?: "ready" | "listening";
   readonly timeoutMs?: number;
+  /** The whole command line after the program, instead of that of a worker. */
+  readonly commandLine?: (ports: { grpcPort: number; httpPort: number }) => readonly string[];
   /** A packaged program to start instead of the sources. */
   readonly executable?: string;
 }
@@ -78,10 +80,12 @@ async function start(options: StartOptions): Promise<TestServer> {
   const child = new Deno.Command(options.executable ?? Deno.execPath(), {
     args: [
       ...(options.executable === undefined ? fromSource : []),
-      ...["serve", "--role", "worker"],
-      ...options.modelDirs.flatMap((dir) => ["--model-dir", dir]),
-      ...["--host", "127.0.0.1", "--port", `${grpcPort}`, "--metrics-port", `${httpPort}`],
-      ...["--log-format", "json", ...(options.args ?? [])],
+      ...options.commandLine?.({ grpcPort, httpPort }) ?? [
+        ...["serve", "--role", "worker"],
+        ...options.modelDirs.flatMap((dir) => ["--model-dir", dir]),
+        ...["--host", "127.0.0.1", "--port", `${grpcPort}`, "--metrics-port", `${httpPort}`],
+        ...["--log-format", "json", ...(options.args ?? [])],
+      ],
     ],
     env: options.env as Record<string, string>,
     stdin: "null",
