@@ -4,6 +4,7 @@
  * here only as "these are wanted" and "these are in use".
  */
 export { type Budget, budgetTable, solveBudget } from "./budget.ts";
+export { type HostCopy, HostStore, type HostStoreOptions } from "./host_store.ts";
 export { ModelWeights } from "./model_weights.ts";
 export { acquireRegion, regionKey, regionName, sweepRegions } from "./shared_region.ts";
 export {
