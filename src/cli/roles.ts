@@ -39,4 +39,14 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "load a server or gateway and report how it bears it",
     load: () => import("./commands/loadgen.ts"),
   },
+  {
+    name: "ctl",
+    summary: "show and change the scheduling of a running gateway or worker",
+    load: () => import("./commands/ctl.ts"),
+  },
+  {
+    name: "completion",
+    summary: "print a completion script for bash, zsh or fish",
+    load: () => import("./commands/completion.ts"),
+  },
 ];
