@@ -27,7 +27,7 @@ export interface FamilyOptions {
 export interface Family {
   readonly name: string;
   readonly help: string;
-  readonly type: "counter" | "gauge" | "histogram";
+  readonly type: "counter" | "gauge" | "histogram" | "summary";
   /** Every sample now; `constant` labels come first on each. */
   samples(constant: Labels): Iterable<Sample>;
 }
@@ -170,16 +170,19 @@ export class HistogramFamily extends ChildFamily<Histogram> {
 /** One sample of a computed family: its label values, then its number. */
 export type Reading = readonly [labelValues: readonly string[], value: number];
 
+/** What can be computed; a summary is quantiles only, each a sample with the label `quantile`. */
+type ComputedType = "counter" | "gauge" | "summary";
+
 /** A family read from its owner at each scrape; what the owner does not name is not exported. */
 export class ComputedFamily implements Family {
   readonly name: string;
   readonly help: string;
-  readonly type: "counter" | "gauge";
+  readonly type: ComputedType;
   readonly #labels: readonly string[];
   readonly #read: () => Iterable<Reading>;
 
   constructor(
-    type: "counter" | "gauge",
+    type: ComputedType,
     { name, help, labels = [] }: FamilyOptions,
     read: () => Iterable<Reading>,
   ) {

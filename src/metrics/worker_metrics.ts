@@ -354,7 +354,8 @@ export class WorkerMetrics {
     );
     this.#registry.add(
       new ComputedFamily(
-        "gauge",
+        // Gauges must not have the label `quantile`, which the dashboards ask for.
+        "summary",
         {
           name: "worker_queue_wait_seconds",
           help: "Time the last 1024 requests waited before their dispatch began.",
