@@ -118,7 +118,7 @@ export function startNode(options: NodeOptions): TestNode {
     });
   };
   const started = () =>
-    lines.map((line) => /^\[supervisor\] started (\S+) \(pid (\d+)\)/.exec(line))
+    lines.map((line) => /^\[supervisor\] .*\bstarted (\S+) \(pid (\d+)\)/.exec(line))
       .filter((match) => match !== null);
   return {
     pid: child.pid,
