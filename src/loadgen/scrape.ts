@@ -32,7 +32,19 @@ export async function scrapeCounters(url: string): Promise<NodeCounters | undefi
 
 /** Sums the counters in the Prometheus text format; a family that is not there counts 0. */
 export function countersIn(text: string): NodeCounters {
-  const sums = new Map(Object.values(FAMILIES).map((name) => [name, 0]));
+  const sums = sumsIn(text, Object.values(FAMILIES));
+  const of = (key: keyof NodeCounters) => sums.get(FAMILIES[key])!;
+  return {
+    loads: of("loads"),
+    evicts: of("evicts"),
+    gatewayShed: of("gatewayShed"),
+    workerShed: of("workerShed"),
+  };
+}
+
+/** The sum over all series of each of these exact names; 0 for those that are not there. */
+export function sumsIn(text: string, names: Iterable<string>): Map<string, number> {
+  const sums = new Map(Array.from(names, (name) => [name, 0]));
   for (const line of text.split("\n")) {
     const name = /^[A-Za-z_:][\w:]*/.exec(line)?.[0] ?? "";
     const sum = sums.get(name);
@@ -42,11 +54,5 @@ export function countersIn(text: string): NodeCounters {
     const value = Number(tail.split(/\s/)[0]);
     if (Number.isFinite(value)) sums.set(name, sum + value);
   }
-  const of = (key: keyof NodeCounters) => sums.get(FAMILIES[key])!;
-  return {
-    loads: of("loads"),
-    evicts: of("evicts"),
-    gatewayShed: of("gatewayShed"),
-    workerShed: of("workerShed"),
-  };
+  return sums;
 }

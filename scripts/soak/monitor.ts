@@ -1,0 +1,169 @@
+/** Watches a node from outside: its metrics page, its supervisor's entry in /proc, shared memory. */
+
+import { sumsIn } from "../../src/loadgen/scrape.ts";
+
+/**
+ * One look. The first seven are the columns of the soak monitor for GPUs; on CPU workers they mean what
+ * stands beside them.
+ */
+export interface Reading {
+  readonly epoch: number;
+  readonly iso_time: string;
+  /** Bytes of weights on the device: a CPU worker's device is its own memory. */
+  readonly gpu_mem_used_mib: number;
+  /** Device seconds per second and worker since the last look, in percent. */
+  readonly gpu_util_pct: number;
+  /** Resident memory of all processes of the node. */
+  readonly worker_mem: number;
+  /** Processor time of all of them since the last look; 100 is one processor. */
+  readonly worker_cpu_pct: number;
+  /** Objects in /dev/shm that belong to a server or a load generator. */
+  readonly shm_regions: number;
+  /** JavaScript heaps in use. */
+  readonly heap_mib: number;
+  readonly open_fds: number;
+  /** PJRT handles alive. */
+  readonly native_handles: number;
+  readonly weight_loads: number;
+  readonly weight_evicts: number;
+  /** Requests the workers answered, well or not. */
+  readonly requests: number;
+  /** Refused by workers and gateway. */
+  readonly shed: number;
+}
+
+export const COLUMNS = [
+  "epoch",
+  "iso_time",
+  "gpu_mem_used_mib",
+  "gpu_util_pct",
+  "worker_mem",
+  "worker_cpu_pct",
+  "shm_regions",
+  "heap_mib",
+  "open_fds",
+  "native_handles",
+  "weight_loads",
+  "weight_evicts",
+  "requests",
+  "shed",
+] as const satisfies readonly (keyof Reading)[];
+
+/** What a monitor watches. */
+export interface Watched {
+  /** Of the public HTTP port. */
+  readonly httpPort: number;
+  readonly supervisorPid: number;
+  readonly workers: number;
+}
+
+const FAMILIES = [
+  "worker_resident_weight_bytes",
+  "worker_compute_seconds_total",
+  "worker_native_handles",
+  "worker_weight_loads_total",
+  "worker_weight_evicts_total",
+  "worker_requests_total",
+  "worker_requests_shed_total",
+  "gateway_requests_shed_total",
+  "process_resident_memory_bytes",
+  "process_cpu_seconds_total",
+  "process_open_fds",
+  "v8_heap_used_bytes",
+] as const;
+
+const MIB = 2 ** 20;
+/** `USER_HZ` (time(7)). */
+const TICKS_PER_SECOND = 100;
+
+/** Looks at a node again and again; rates are between two looks. */
+export class Monitor {
+  readonly #watched: Watched;
+  #last: { atMs: number; computeSeconds: number; cpuSeconds: number } | undefined;
+
+  constructor(watched: Watched) {
+    this.#watched = watched;
+  }
+
+  /** One look; `undefined` while the page cannot be read. */
+  async look(): Promise<Reading | undefined> {
+    const { httpPort, supervisorPid, workers } = this.#watched;
+    const page = await fetchPage(`http://127.0.0.1:${httpPort}/metrics`);
+    if (page === undefined) return undefined;
+    const sums = sumsIn(page, FAMILIES);
+    const sum = (family: (typeof FAMILIES)[number]) => sums.get(family)!;
+    const supervisor = processFigures(supervisorPid);
+    const now = {
+      atMs: performance.now(),
+      computeSeconds: sum("worker_compute_seconds_total"),
+      cpuSeconds: sum("process_cpu_seconds_total") + supervisor.cpuSeconds,
+    };
+    const last = this.#last ?? now;
+    this.#last = now;
+    const seconds = Math.max(1e-3, (now.atMs - last.atMs) / 1000);
+    const rate = (key: "computeSeconds" | "cpuSeconds") =>
+      Math.max(0, 100 * (now[key] - last[key]) / seconds);
+    const time = new Date();
+    return {
+      epoch: Math.round(time.getTime() / 1000),
+      iso_time: time.toISOString(),
+      gpu_mem_used_mib: sum("worker_resident_weight_bytes") / MIB,
+      gpu_util_pct: rate("computeSeconds") / workers,
+      worker_mem: (sum("process_resident_memory_bytes") + supervisor.bytes) / MIB,
+      worker_cpu_pct: rate("cpuSeconds"),
+      shm_regions: sharedMemoryObjects(),
+      heap_mib: sum("v8_heap_used_bytes") / MIB,
+      open_fds: sum("process_open_fds"),
+      native_handles: sum("worker_native_handles"),
+      weight_loads: sum("worker_weight_loads_total"),
+      weight_evicts: sum("worker_weight_evicts_total"),
+      requests: sum("worker_requests_total"),
+      shed: sum("worker_requests_shed_total") +
+        sum("gateway_requests_shed_total"),
+    };
+  }
+}
+
+/** A reading as a line of CSV; whole numbers as they are, others with one decimal. */
+export function csvLine(reading: Reading): string {
+  return COLUMNS.map((column) => {
+    const value = reading[column];
+    return typeof value === "string" || Number.isInteger(value) ? String(value) : value.toFixed(1);
+  }).join(",");
+}
+
+/** `undefined` when it does not come within 5 s. */
+async function fetchPage(url: string): Promise<string | undefined> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(5000) });
+    const text = await response.text();
+    return response.ok ? text : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function processFigures(pid: number): { bytes: number; cpuSeconds: number } {
+  try {
+    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    // Fields 14 and 15 of proc_pid_stat(5); what follows the name begins with field 3.
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return {
+      bytes: Number(/^VmRSS:\s*(\d+)/m.exec(status)?.[1] ?? 0) * 1024,
+      cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
+    };
+  } catch {
+    return { bytes: 0, cpuSeconds: 0 };
+  }
+}
+
+function sharedMemoryObjects(): number {
+  try {
+    return [...Deno.readDirSync("/dev/shm")].filter(({ name }) =>
+      /^(shm-loadgen-|reactant)/.test(name)
+    ).length;
+  } catch {
+    return 0;
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * The two soak rigs, as the compose files have them for GPUs: one worker by itself, and two workers behind a
+ * gateway in lpt_packing. On CPU workers `runtime.device_memory_bytes` stands for the size of a device.
+ */
+
+import { HEAVY_BYTES } from "./models.ts";
+
+export type RigName = "single" | "pair";
+
+export interface Rig {
+  readonly title: string;
+  readonly workers: number;
+  /** The node file's `global` block. */
+  readonly global: (modelCount: number) => Record<string, unknown>;
+  readonly env: (seconds: number) => Record<string, string>;
+  /** Whether the models are more than the device takes. */
+  readonly isOversubscribed: boolean;
+}
+
+/** Models of `HEAVY_BYTES` that fit the single worker's device beside programs' scratch. */
+const FITTING = 4;
+/** Device seconds between repacks in the compose file; a short soak takes a tenth of its time. */
+const REBALANCE_SECONDS = 60;
+
+export const RIGS: Readonly<Record<RigName, Rig>> = {
+  single: {
+    title: "one worker, more models than its device takes",
+    workers: 1,
+    isOversubscribed: true,
+    global: () => ({
+      runtime: {
+        backend: "cpu",
+        // The allocator may use 0.9 of it, a tenth of that is kept free, and dispatches need scratch.
+        device_memory_bytes: Math.ceil((FITTING + 1) * HEAVY_BYTES / 0.9 / 0.9),
+      },
+    }),
+    env: () => ({}),
+  },
+  pair: {
+    title: "two workers, lpt_packing, all models fit",
+    workers: 2,
+    isOversubscribed: false,
+    global: (modelCount) => ({
+      runtime: { backend: "cpu", device_memory_bytes: 4 * modelCount * HEAVY_BYTES },
+      scheduler: { discipline: "fifo", compaction_interval: 0 },
+    }),
+    env: (seconds) => ({
+      REACTANT_GATEWAY_SCHEDULING_MODE: "lpt_packing",
+      REACTANT_GATEWAY_SCHEDULING_DEFAULT_REPLICAS: "1",
+      REACTANT_GATEWAY_SCHEDULING_REBALANCE_COMPUTE_SECONDS: String(
+        Math.max(1, Math.min(REBALANCE_SECONDS, Math.round(seconds / 10))),
+      ),
+      REACTANT_GATEWAY_SCHEDULING_FIRST_REBALANCE_COMPUTE_SECONDS: "0",
+    }),
+  },
+};
