@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from network import backbone, heads
-from reactant_export import ExportError, Input, export_jax
-from reactant_export.bundle import dump_manifest
+from reactant_export import ClientTensor, ExportError, Input, export_jax, write_meta
 from settings import CHANNELS, SETTINGS
 from weights import SEED, make_weights
 
@@ -34,37 +31,27 @@ def progress(text: str) -> None:
     print(f"[detector] {text}", file=sys.stderr, flush=True)
 
 
-def meta_manifest(is_timed: bool) -> dict[str, object]:
-    """The manifest of the meta model."""
-    manifest: dict[str, Any] = {
-        "format_version": "2.0",
-        "description": "Two-stage object detector for images of up to 128x128, with untrained weights.",
-        "axis_order": "row_major",
-        "kind": "meta",
-        "meta": {"calls": ["detector-backbone", "detector-heads"]},
-        "client_inputs": [{"name": "image", "dtype": "u8", "shape": "hwc", "dims": {"h": -1, "w": -1, "c": 3}}],
-        "client_outputs": [
-            {"name": "boxes", "dtype": "f32", "shape": "kc", "dims": {"k": -1, "c": 4}},
-            {"name": "scores", "dtype": "f32", "shape": "k", "dims": {"k": -1}},
-            {"name": "classes", "dtype": "i32", "shape": "k", "dims": {"k": -1}},
-        ],
-    }
-    if is_timed:
-        manifest["client_outputs"].append({"name": "timings", "dtype": "bytes", "shape": "n"})
-    return manifest
-
-
-def write_meta(directory: Path, is_timed: bool) -> None:
+def write_detector(directory: Path, is_timed: bool) -> None:
     """Writes the meta model's bundle, replacing an older one."""
-    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    (staging / "manifest.yaml").write_text(dump_manifest(meta_manifest(is_timed)), encoding="utf-8")
-    (staging / "settings.json").write_text(json.dumps({**SETTINGS, "channels": CHANNELS}, indent=1) + "\n")
-    parts = [HERE / "timed.ts", HOOK] if is_timed else [HOOK]
-    (staging / "model.ts").write_text("\n".join(part.read_text(encoding="utf-8") for part in parts))
-    staging.chmod(0o755)
-    if directory.exists():
-        shutil.rmtree(directory)
-    staging.rename(directory)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / "settings.json"
+        settings.write_text(json.dumps({**SETTINGS, "channels": CHANNELS}, indent=1) + "\n")
+        timings = [ClientTensor("timings", "bytes", ("n",))] if is_timed else []
+        write_meta(
+            [HERE / "timed.ts", HOOK] if is_timed else HOOK,
+            directory,
+            calls=["detector-backbone", "detector-heads"],
+            client_inputs=[ClientTensor("image", "u8", ("h", "w", 3))],
+            client_outputs=[
+                ClientTensor("boxes", "f32", ("k", 4)),
+                ClientTensor("scores", "f32", ("k",)),
+                ClientTensor("classes", "i32", ("k",)),
+                *timings,
+            ],
+            description="Two-stage object detector for images of up to 128x128, with untrained weights.",
+            assets=[settings],
+            overwrite=True,
+        )
 
 
 def build(models: Path, is_timed: bool) -> None:
@@ -102,7 +89,7 @@ def build(models: Path, is_timed: bool) -> None:
         provenance_extra=provenance,
         overwrite=True,
     )
-    write_meta(models / "detector", is_timed)
+    write_detector(models / "detector", is_timed)
 
 
 def main() -> None:

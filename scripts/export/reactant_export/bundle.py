@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,13 +67,13 @@ class Bundle:
             "format_version": "2.0",
             "description": self.description,
             "axis_order": "row_major",
-            "executable_inputs": [_entry(tensor) for tensor in self.inputs],
-            "executable_outputs": [_entry(tensor) for tensor in self.outputs],
+            "executable_inputs": [manifest_entry(tensor) for tensor in self.inputs],
+            "executable_outputs": [manifest_entry(tensor) for tensor in self.outputs],
         }
         for section in ("client_inputs", "client_outputs"):
             tensors = getattr(self, section)
             if tensors is not None:
-                manifest[section] = [_entry(tensor) for tensor in tensors]
+                manifest[section] = [manifest_entry(tensor) for tensor in tensors]
         if self.variants:
             manifest["input_shapes"] = [dict(variant) for variant in self.variants]
         sizes = sorted({case.batch for case in self.programs} - {0})
@@ -83,31 +83,8 @@ class Bundle:
         return manifest
 
     def write(self, directory: Path, overwrite: bool = False) -> None:
-        """Writes the bundle, whole or not at all.
-
-        Everything is written beside ``directory`` and moved into place, manifest last, so a server
-        that watches the folder never reads half a bundle.
-
-        Raises ExportError when the directory exists and ``overwrite`` is not set, or when it exists
-        and is no bundle.
-        """
-        directory = Path(directory)
-        if directory.exists():
-            if not overwrite:
-                raise ExportError(f"{directory} exists; say overwrite to replace it")
-            if not (directory / "manifest.yaml").is_file():
-                raise ExportError(f"{directory} exists and holds no bundle; it is not overwritten")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        try:
-            new = staging / "new"
-            new.mkdir()
-            self._write_files(new)
-            if directory.exists():
-                directory.rename(staging / "old")
-            new.rename(directory)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        """Writes the bundle, whole or not at all. Raises ExportError as :func:`write_whole` does."""
+        write_whole(Path(directory), overwrite, self._write_files)
 
     def _write_files(self, directory: Path) -> None:
         for case, code in self.programs.items():
@@ -119,12 +96,43 @@ class Bundle:
             safetensors_file.write(directory / GOLDEN_FILE, self.golden, tolerances)
         if self.hook is not None:
             shutil.copyfile(self.hook, directory / HOOK_FILE)
-        for asset in self.assets:
-            target = directory / Path(asset).name
-            if target.exists():
-                raise ExportError(f"asset {asset} would overwrite {target.name} of the bundle")
-            shutil.copyfile(asset, target)
+        copy_assets(self.assets, directory)
         (directory / "manifest.yaml").write_text(dump_manifest(self.manifest()), encoding="utf-8")
+
+
+def write_whole(directory: Path, overwrite: bool, write_files: Callable[[Path], None]) -> None:
+    """Has a bundle written into a folder beside ``directory`` and moves it into place, whole or not at all.
+
+    A server that watches the folder never reads half a bundle.
+
+    Raises ExportError when the directory exists and ``overwrite`` is not set, or when it exists and is
+    no bundle.
+    """
+    if directory.exists():
+        if not overwrite:
+            raise ExportError(f"{directory} exists; say overwrite to replace it")
+        if not (directory / "manifest.yaml").is_file():
+            raise ExportError(f"{directory} exists and holds no bundle; it is not overwritten")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        new = staging / "new"
+        new.mkdir()
+        write_files(new)
+        if directory.exists():
+            directory.rename(staging / "old")
+        new.rename(directory)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def copy_assets(assets: Sequence[Path], directory: Path) -> None:
+    """Copies files into a bundle under their own names. Raises ExportError when a name is taken."""
+    for asset in assets:
+        name = Path(asset).name
+        if name == "manifest.yaml" or (directory / name).exists():
+            raise ExportError(f"asset {asset} would overwrite {name} of the bundle")
+        shutil.copyfile(asset, directory / name)
 
 
 def dump_manifest(manifest: Mapping[str, object]) -> str:
@@ -143,7 +151,8 @@ class _ManifestDumper(yaml.SafeDumper):
         return '"' if style == "'" else style
 
 
-def _entry(tensor: Input | TypedOutput | ClientTensor) -> dict[str, object]:
+def manifest_entry(tensor: Input | TypedOutput | ClientTensor) -> dict[str, object]:
+    """A tensor as the manifest declares it."""
     letters, dims = manifest_shape(tensor.shape)
     entry: dict[str, object] = {"name": tensor.name, "dtype": tensor.dtype, "shape": letters}
     if dims:

@@ -12,7 +12,7 @@ from importlib import metadata
 
 def collect(
     packages: tuple[str, ...],
-    stablehlo_version: str,
+    stablehlo_version: str | None,
     reproducible: bool,
     extra: Mapping[str, object],
 ) -> dict[str, object]:
@@ -23,8 +23,9 @@ def collect(
     facts: dict[str, object] = {
         "exporter": "reactant_export",
         "python": platform.python_version(),
-        "stablehlo": stablehlo_version,
     }
+    if stablehlo_version is not None:
+        facts["stablehlo"] = stablehlo_version
     for package in packages:
         facts[package] = metadata.version(package)
     if not reproducible:
