@@ -26,6 +26,11 @@ const BENCHES: Record<string, { summary: string; load: () => Promise<{ run: Run 
     summary: "16 MiB inputs through shared memory against the wire",
     load: () => import("./shm.ts"),
   },
+  weights: {
+    summary:
+      "forty models over memory for eight: hit rate, load bandwidth, throughput, shared memory",
+    load: () => import("./weights.ts"),
+  },
   transport: {
     summary: "the native HTTP/2 transport against grpc-js",
     load: () => import("./transport.ts"),
