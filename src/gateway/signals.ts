@@ -6,8 +6,8 @@ const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
 /**
  * Resolves with the first stop signal, or when the supervisor is gone. A second signal ends the process
- * at once. Under a supervisor SIGINT is left to it: a terminal sends it to both. Disposing restores the
- * default behaviour of both signals.
+ * at once. Under a supervisor that and SIGINT are left to it: what a terminal or `timeout` sends to both
+ * must not cut the drain short. Disposing restores the default behaviour of both signals.
  */
 export function nextStop(
   link: ParentLink | undefined,
@@ -16,7 +16,7 @@ export function nextStop(
   let isStopping = false;
   const listeners = STOP_SIGNALS.map((signal) => {
     const listener = () => {
-      if (link !== undefined && signal === "SIGINT") return;
+      if (link !== undefined && (signal === "SIGINT" || isStopping)) return;
       if (isStopping) Deno.exit(1);
       isStopping = true;
       resolve(signal);

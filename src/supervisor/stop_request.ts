@@ -15,7 +15,8 @@ export function listenForStop(): StopRequest {
   const first = Promise.withResolvers<Deno.Signal>();
   const second = Promise.withResolvers<Deno.Signal>();
   let isAsked = false;
-  const listeners = STOP_SIGNALS.map((signal) => {
+  const signals = STOP_SIGNALS.filter((signal) => signal !== "SIGHUP" || !isHangupIgnored());
+  const listeners = signals.map((signal) => {
     const listener = () => {
       if (isAsked) second.resolve(signal);
       else first.resolve(signal);
@@ -31,4 +32,14 @@ export function listenForStop(): StopRequest {
       for (const [signal, listener] of listeners) Deno.removeSignalListener(signal, listener);
     },
   };
+}
+
+/** `nohup` starts a program with SIGHUP ignored, and it is to stay that way. */
+function isHangupIgnored(): boolean {
+  try {
+    const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"))?.[1];
+    return mask !== undefined && (Number.parseInt(mask.slice(-1), 16) & 1) === 1;
+  } catch {
+    return false;
+  }
 }
