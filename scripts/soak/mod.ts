@@ -17,6 +17,9 @@ const USAGE = `usage: deno task soak [flags]
   --seconds N      how long each rig is loaded (default 60; a real soak takes 600 or more)
   --interval N     seconds between readings (default: a hundredth of the time, 0.5 to 15)
   --concurrency N  requests in flight (default 8)
+  --rate N         requests per second (default 0: as many as the concurrency gives)
+  --heap-mib N     bound on each process's JavaScript heap, so that garbage does not look like a leak
+                   (default 96; 0: V8's own, a share of the machine's memory)
   --models N       models with weights of 2 MiB (default 10)
   --out FOLDER     default dist/soak`;
 
@@ -33,6 +36,8 @@ async function main(): Promise<number> {
       seconds: { type: "string", default: "60" },
       interval: { type: "string" },
       concurrency: { type: "string", default: "8" },
+      rate: { type: "string", default: "0" },
+      "heap-mib": { type: "string", default: "96" },
       models: { type: "string", default: "10" },
       out: { type: "string", default: fileURLToPath(new URL("../../dist/soak", import.meta.url)) },
       help: { type: "boolean", short: "h", default: false },
@@ -42,7 +47,9 @@ async function main(): Promise<number> {
   const seconds = Number(values.seconds);
   const interval = Number(values.interval ?? Math.min(15, Math.max(0.5, seconds / 100)));
   const [concurrency, models] = [Number(values.concurrency), Number(values.models)];
-  const isUsable = rigs !== undefined && seconds >= 5 && interval > 0 && concurrency >= 1 &&
+  const [rate, heapMib] = [Number(values.rate), Number(values["heap-mib"])];
+  const isUsable = rate >= 0 && heapMib >= 0 && rigs !== undefined && seconds >= 5 &&
+    interval > 0 && concurrency >= 1 &&
     Number.isInteger(models) && models >= 6;
   if (values.help || !isUsable) {
     console.error(USAGE);
@@ -56,6 +63,8 @@ async function main(): Promise<number> {
       intervalSeconds: interval,
       outFolder: values.out,
       concurrency,
+      rate,
+      heapMib,
       heavyModels: models,
       print: console.log,
     });

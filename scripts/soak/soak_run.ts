@@ -7,7 +7,7 @@ import { writeSoakModels } from "./models.ts";
 import { COLUMNS, csvLine, Monitor, type Reading } from "./monitor.ts";
 import { type SoakNode, startNode } from "./node.ts";
 import { drawSoak } from "./picture.ts";
-import { type Rig, type RigName, RIGS } from "./rigs.ts";
+import { type RigName, RIGS } from "./rigs.ts";
 import { judgeGrowth, type Point } from "./trend.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -20,6 +20,13 @@ export interface SoakOptions {
   /** Where the CSV, the picture and the load's JSON go. */
   readonly outFolder: string;
   readonly concurrency: number;
+  /** Requests per second; 0: as many as the concurrency gives. */
+  readonly rate: number;
+  /**
+   * Bound on each process's JavaScript heap; 0: V8's own, by the machine's memory. V8 lets garbage lie while
+   * there is room, longer than a short soak lasts; with little room, what stays is what is really kept.
+   */
+  readonly heapMib: number;
   /** Models whose weights matter. */
   readonly heavyModels: number;
   readonly print: (line: string) => void;
@@ -34,11 +41,12 @@ export interface SoakResult {
 }
 
 /**
- * Growth over the measured time that is no leak. Memory is generous where the soak is short: heaps grow to
- * the size they like, and a leak that matters passes this in an hour. Descriptors and handles are exact.
+ * Growth over the measured time that is no leak. A heap may grow to half its bound after the warm-up and stay
+ * there, which counts the less the longer a soak takes; descriptors and handles have no such excuse.
  */
 const MEMORY_ALLOWANCE_MIB = 64;
-const MEMORY_ALLOWANCE_SHARE = 0.1;
+/** Of a heap without a bound: what a short soak may see of its growth. */
+const UNBOUNDED_HEAP_MIB = 512;
 const DESCRIPTORS_ALLOWED = 24;
 const HANDLES_ALLOWED = 24;
 const DEVICE_ALLOWANCE_MIB = 4;
@@ -49,7 +57,7 @@ const WARM_UP_AT_MOST_SECONDS = 120;
 
 /** Runs one rig from start to judgement. */
 export async function runSoak(options: SoakOptions): Promise<SoakResult> {
-  const { rig: name, seconds, outFolder, heavyModels, print } = options;
+  const { rig: name, seconds, outFolder, heavyModels, heapMib, print } = options;
   const rig = RIGS[name];
   print(`${name}: ${rig.title}; ${seconds} s`);
   const folder = await Deno.makeTempDir({ prefix: "soak-" });
@@ -63,7 +71,10 @@ export async function runSoak(options: SoakOptions): Promise<SoakResult> {
       modelRepo,
       workers: rig.workers,
       global: rig.global(heavyModels),
-      env: rig.env(seconds),
+      env: {
+        ...rig.env(seconds),
+        ...(heapMib > 0 ? { DENO_V8_FLAGS: `--max-old-space-size=${heapMib}` } : {}),
+      },
     });
     const csvFile = join(outFolder, `${name}.csv`);
     const { readings, loadCode } = await underLoad(node, csvFile, options);
@@ -74,7 +85,16 @@ export async function runSoak(options: SoakOptions): Promise<SoakResult> {
     if (readings.length > 1) {
       await Deno.writeTextFile(pictureFile, drawSoak(`Soak: ${rig.title}`, readings, warmUp));
     }
-    return { ...judge(rig, { readings, warmUp, loadCode, nodeCode }), csvFile, pictureFile };
+    return {
+      ...judge({ ...rig, processes: rig.workers + (rig.workers > 1 ? 1 : 0), heapMib }, {
+        readings,
+        warmUp,
+        loadCode,
+        nodeCode,
+      }),
+      csvFile,
+      pictureFile,
+    };
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -86,13 +106,14 @@ async function underLoad(
   csvFile: string,
   options: SoakOptions,
 ): Promise<{ readings: Reading[]; loadCode: number }> {
-  const { rig, seconds, intervalSeconds, concurrency, outFolder, print } = options;
+  const { rig, seconds, intervalSeconds, concurrency, rate, outFolder, print } = options;
   const load = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--quiet", "--no-check", join(root, "main.ts"), "loadgen"],
       ...["--gateway", `127.0.0.1:${node.grpcPort}`],
       ...["--metrics", `http://127.0.0.1:${node.httpPort}/metrics`],
       ...["--duration-seconds", String(seconds), "--concurrency", String(concurrency)],
+      ...["--rate", String(rate)],
       ...["--report-seconds", String(Math.max(5, Math.min(30, seconds / 6)))],
       ...["--transport", "mixed", "--batch-mode", "rows", "--data", "random", "--expect", "equal"],
       // On a machine that is busy with something else, an answer may take its time.
@@ -137,6 +158,15 @@ async function underLoad(
   return { readings, loadCode: await ended };
 }
 
+/** What the judgement has to know of the rig. */
+export interface Judged {
+  readonly isOversubscribed: boolean;
+  /** With a JavaScript heap that the metrics show: workers and gateway. */
+  readonly processes: number;
+  /** 0: unbounded. */
+  readonly heapMib: number;
+}
+
 interface Evidence {
   readonly readings: readonly Reading[];
   /** Seconds at the start that do not count. */
@@ -147,20 +177,24 @@ interface Evidence {
 
 /** What the readings say. Exported for its test. */
 export function judge(
-  rig: Pick<Rig, "isOversubscribed">,
+  rig: Judged,
   { readings, warmUp, loadCode, nodeCode }: Evidence,
 ): Pick<SoakResult, "isGood" | "findings"> {
   const start = readings.length === 0 ? 0 : secondsOf(readings[0]!);
   const judged = readings.filter((reading) => secondsOf(reading) - start >= warmUp);
   const points = (value: (reading: Reading) => number): Point[] =>
     judged.map((reading) => ({ seconds: secondsOf(reading) - start, value: value(reading) }));
-  const memory = points(({ worker_mem }) => worker_mem);
-  const allowance = Math.max(
-    MEMORY_ALLOWANCE_MIB,
-    MEMORY_ALLOWANCE_SHARE * (memory[0]?.value ?? 0),
-  );
+  const heapMib = rig.heapMib > 0 ? rig.heapMib : UNBOUNDED_HEAP_MIB;
+  const heapAllowance = rig.processes * heapMib / 2;
   const growths = [
-    judgeGrowth("resident memory", memory, { allowance, unit: "MiB" }),
+    judgeGrowth("resident memory", points(({ worker_mem }) => worker_mem), {
+      allowance: MEMORY_ALLOWANCE_MIB + heapAllowance,
+      unit: "MiB",
+    }),
+    judgeGrowth("JavaScript heaps", points(({ heap_mib }) => heap_mib), {
+      allowance: heapAllowance,
+      unit: "MiB",
+    }),
     judgeGrowth("descriptors", points(({ open_fds }) => open_fds), {
       allowance: DESCRIPTORS_ALLOWED,
       unit: "open",
