@@ -3,11 +3,13 @@
 /** Serves until disposed. */
 export class Peer implements AsyncDisposable {
   readonly port: number;
+  readonly pid: number;
   readonly #child: Deno.ChildProcess;
 
   private constructor(child: Deno.ChildProcess, port: number) {
     this.#child = child;
     this.port = port;
+    this.pid = child.pid;
   }
 
   /** Starts a script of this folder. */

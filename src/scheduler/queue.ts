@@ -2,6 +2,8 @@
 
 import type { NamedTensor } from "../tensor/mod.ts";
 import { NotFoundError, ResourceExhaustedError } from "../errors.ts";
+import type { BatchPlan } from "./batch_plan.ts";
+import type { Candidate } from "./disciplines/mod.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
 
 /** A prepared request: inputs in program order, checked, hooks done. */
@@ -43,9 +45,20 @@ export interface ModelCounters {
   readonly sizes: Map<number, number>;
 }
 
+/** A queue's next dispatch, and what it is expected to take. */
+export interface PlannedDispatch {
+  /** The version of the model that the front request was prepared for. */
+  readonly model: ScheduledModel;
+  readonly queue: ModelQueue;
+  readonly plan: BatchPlan;
+  /** Seconds, as learned or by default. */
+  readonly cost: number;
+}
+
 /**
  * Committed work first, then the rest, each in order of arrival; taking from the front is O(1)
- * amortized.
+ * amortized. What a choice between queues needs is remembered until the queue or its costs change, so
+ * that choosing among many costs little.
  */
 export class ModelQueue {
   /** Of the model; changes when that is renamed. */
@@ -59,14 +72,31 @@ export class ModelQueue {
     computeSeconds: 0,
     sizes: new Map(),
   };
-  /** Learned seconds per dispatch, by variant and size. */
+  /** Learned seconds per dispatch, by variant and size; changed by `learnCost`. */
   readonly costs = new Map<string, Map<number, number>>();
+  /** Seconds that dispatches on the device are expected to take; they are not in the recent compute yet. */
+  pendingCompute = 0;
   #items: QueuedWork[] = [];
   #head = 0;
   /** Committed work at the front of the items. */
   #committed = 0;
+  /** On the scheduler's `DecayClock`. */
   #recentCompute = 0;
-  #recentAtMs = 0;
+  #planned: PlannedDispatch | undefined;
+  /** Filled in anew for every decision instead of made for it. */
+  readonly #candidate = {
+    name: "",
+    frontOrder: 0,
+    earliestDeadline: Infinity,
+    weight: 0,
+    recentCompute: 0,
+    plannedCost: 0,
+  };
+  /** Queued work with a deadline. */
+  #deadlines = 0;
+  /** The earliest of them; `undefined`: to be found again. */
+  #earliest: number | undefined = Infinity;
+  #largestCost: number | undefined;
 
   constructor(options: { name: string; maxDepth: number; weight: number }) {
     this.name = options.name;
@@ -87,6 +117,56 @@ export class ModelQueue {
     return this.#committed > 0;
   }
 
+  /** The earliest deadline of everything queued; Infinity: none. */
+  get earliestDeadline(): number {
+    if (this.#deadlines === 0) return Infinity;
+    if (this.#earliest !== undefined) return this.#earliest;
+    let earliest = Infinity;
+    for (let at = this.#head; at < this.#items.length; at++) {
+      const { deadlineMs } = this.#items[at]!;
+      if (deadlineMs !== undefined && deadlineMs < earliest) earliest = deadlineMs;
+    }
+    return this.#earliest = earliest;
+  }
+
+  /** The longest that any dispatch was learned to take, in seconds; 0: none was measured. */
+  get largestCost(): number {
+    if (this.#largestCost !== undefined) return this.#largestCost;
+    let largest = 0;
+    for (const costs of this.costs.values()) {
+      for (const cost of costs.values()) largest = Math.max(largest, cost);
+    }
+    return this.#largestCost = largest;
+  }
+
+  /** Whether the caller of one of the first `limit` has gone. */
+  hasAborted(limit: number): boolean {
+    const end = Math.min(this.#items.length, this.#head + limit);
+    for (let at = this.#head; at < end; at++) if (this.#items[at]!.isAborted()) return true;
+    return false;
+  }
+
+  /** The next dispatch, made by `plan` unless it is known since the last change. */
+  planned(plan: (queue: ModelQueue) => PlannedDispatch): PlannedDispatch {
+    return this.#planned ??= plan(this);
+  }
+
+  /**
+   * What a discipline sees of this queue, until it is asked again. Not of an empty one.
+   * @param scale the `DecayClock`'s, now
+   * @param withDeadline whether the deadline matters: finding it may take a look at every request
+   */
+  candidate(plannedCost: number, scale: number, withDeadline: boolean): Candidate {
+    const candidate = this.#candidate;
+    candidate.name = this.name;
+    candidate.frontOrder = this.#items[this.#head]!.order;
+    candidate.earliestDeadline = withDeadline ? this.earliestDeadline : Infinity;
+    candidate.weight = this.weight;
+    candidate.recentCompute = this.recentCompute(scale);
+    candidate.plannedCost = plannedCost;
+    return candidate;
+  }
+
   /** Everything queued, oldest first. */
   *[Symbol.iterator](): Iterator<QueuedWork> {
     for (let at = this.#head; at < this.#items.length; at++) yield this.#items[at]!;
@@ -96,6 +176,7 @@ export class ModelQueue {
   push(work: QueuedWork): void {
     if (work.isCommitted) {
       this.#items.splice(this.#head + this.#committed++, 0, work);
+      this.#added(work);
       return;
     }
     if (this.depth >= this.maxDepth) {
@@ -106,11 +187,28 @@ export class ModelQueue {
       );
     }
     this.#items.push(work);
+    this.#added(work);
+  }
+
+  #added({ deadlineMs }: QueuedWork): void {
+    this.#planned = undefined;
+    if (deadlineMs === undefined) return;
+    this.#deadlines++;
+    if (this.#earliest !== undefined && deadlineMs < this.#earliest) this.#earliest = deadlineMs;
+  }
+
+  #removed({ deadlineMs }: QueuedWork): void {
+    this.#planned = undefined;
+    if (deadlineMs === undefined) return;
+    this.#deadlines--;
+    if (this.#deadlines === 0) this.#earliest = Infinity;
+    else if (deadlineMs === this.#earliest) this.#earliest = undefined;
   }
 
   /** Removes and returns the first `count`. */
   take(count: number): QueuedWork[] {
     const taken = this.#items.slice(this.#head, this.#head + count);
+    for (const work of taken) this.#removed(work);
     this.#head += count;
     this.#committed = Math.max(0, this.#committed - count);
     if (this.#head > 64 && this.#head * 2 > this.#items.length) {
@@ -133,6 +231,7 @@ export class ModelQueue {
       const work = this.#items[at]!;
       if (isDead(work)) {
         dropped.push(work);
+        this.#removed(work);
         if (work.isCommitted) this.#committed--;
       } else {
         this.#items[--to] = work;
@@ -145,9 +244,11 @@ export class ModelQueue {
   /** Takes over what waits in another queue, each request where it would stand had it come here. */
   absorb(other: ModelQueue): void {
     const committed = this.#committed + other.#committed;
-    this.#items = [...this, ...other.take(other.depth)].sort((a, b) =>
+    const taken = other.take(other.depth);
+    this.#items = [...this, ...taken].sort((a, b) =>
       Number(b.isCommitted ?? false) - Number(a.isCommitted ?? false) || a.order - b.order
     );
+    for (const work of taken) this.#added(work);
     this.#head = 0;
     this.#committed = committed;
   }
@@ -159,14 +260,14 @@ export class ModelQueue {
     }
   }
 
-  /** Recent compute in seconds, halved every `halfLifeSeconds`. */
-  recentCompute(nowMs: number, halfLifeSeconds: number): number {
-    if (nowMs > this.#recentAtMs) {
-      const elapsed = (nowMs - this.#recentAtMs) / 1000;
-      this.#recentCompute *= Math.exp(-elapsed * Math.LN2 / halfLifeSeconds);
-      this.#recentAtMs = nowMs;
-    }
-    return this.#recentCompute;
+  /** Recent compute in seconds, what is on the device now included. `scale`: the `DecayClock`'s, now. */
+  recentCompute(scale: number): number {
+    return this.#recentCompute / scale + this.pendingCompute;
+  }
+
+  /** Follows the `DecayClock` when it starts over. */
+  rescale(scale: number): void {
+    this.#recentCompute /= scale;
   }
 
   /** Books one finished dispatch. `costAlpha` weighs the new measurement against the learned cost. */
@@ -176,8 +277,8 @@ export class ModelQueue {
     rows: number;
     requests: number;
     computeSeconds: number;
-    nowMs: number;
-    halfLifeSeconds: number;
+    /** The `DecayClock`'s, now. */
+    scale: number;
     costAlpha: number;
   }): void {
     const { counters } = this;
@@ -186,8 +287,7 @@ export class ModelQueue {
     counters.rows += dispatch.rows;
     counters.computeSeconds += dispatch.computeSeconds;
     counters.sizes.set(dispatch.size, (counters.sizes.get(dispatch.size) ?? 0) + 1);
-    this.recentCompute(dispatch.nowMs, dispatch.halfLifeSeconds);
-    this.#recentCompute += dispatch.computeSeconds;
+    this.#recentCompute += dispatch.computeSeconds * dispatch.scale;
     this.learnCost(
       dispatch.variantKey,
       dispatch.size,
@@ -200,6 +300,8 @@ export class ModelQueue {
   learnCost(variantKey: string, size: number, seconds: number, alpha: number): void {
     let costs = this.costs.get(variantKey);
     if (!costs) this.costs.set(variantKey, costs = new Map());
+    this.#planned = undefined;
+    this.#largestCost = undefined;
     const known = costs.get(size);
     costs.set(size, known === undefined ? seconds : alpha * seconds + (1 - alpha) * known);
   }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DecayClock } from "./decay_clock.ts";
 import { ModelQueue, type QueuedWork } from "./queue.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
 
@@ -91,17 +92,80 @@ Deno.test("learnCost() keeps the first measurement and blends later ones", () =>
   assert.ok(Math.abs(queue.costs.get("")!.get(4)! - 1.2) < 1e-12);
 });
 
-Deno.test("recentCompute() halves every half-life", () => {
+Deno.test("recentCompute() halves every half-life, also across restarts of its clock", () => {
   const queue = queueOf([]);
-  queue.record({
-    variantKey: "",
-    size: 1,
-    rows: 1,
-    requests: 1,
-    computeSeconds: 8,
-    nowMs: 1000,
-    halfLifeSeconds: 30,
-    costAlpha: 0.2,
-  });
-  assert.ok(Math.abs(queue.recentCompute(61_000, 30) - 2) < 1e-9);
+  const clock = new DecayClock(30);
+  const book = (nowMs: number, computeSeconds: number) =>
+    queue.record({
+      variantKey: "",
+      size: 1,
+      rows: 1,
+      requests: 1,
+      computeSeconds,
+      scale: clock.scaleAt(nowMs),
+      costAlpha: 0.2,
+    });
+  const recent = (nowMs: number) => queue.recentCompute(clock.scaleAt(nowMs));
+  const near = (found: number, expected: number) => assert.ok(Math.abs(found - expected) < 1e-9);
+  book(1_000, 8);
+  near(recent(61_000), 2);
+  queue.pendingCompute = 0.5;
+  near(recent(61_000), 2.5);
+  queue.pendingCompute = 0;
+  const late = 61_000 + 70 * 30_000;
+  book(late, 4);
+  clock.restart(late, (scale) => queue.rescale(scale));
+  near(recent(late), 4);
+  near(recent(late + 30_000), 2);
+  const weeks = late + 1e9;
+  clock.restart(weeks, (scale) => queue.rescale(scale));
+  assert.equal(recent(weeks), 0);
+});
+
+Deno.test("earliestDeadline follows what comes and goes", () => {
+  const queue = queueOf([]);
+  const push = (order: number, deadlineMs?: number) => queue.push({ ...work(order), deadlineMs });
+  assert.equal(queue.earliestDeadline, Infinity);
+  push(0, 50);
+  push(1);
+  push(2, 20);
+  push(3, 90);
+  assert.equal(queue.earliestDeadline, 20);
+  queue.take(1);
+  assert.equal(queue.earliestDeadline, 20);
+  queue.dropDead(2, ({ order }) => order === 2);
+  assert.equal(queue.earliestDeadline, 90);
+  const other = queueOf([]);
+  other.push({ ...work(9), deadlineMs: 10 });
+  queue.absorb(other);
+  assert.equal(queue.earliestDeadline, 10);
+  assert.equal(other.earliestDeadline, Infinity);
+  queue.take(2);
+  assert.equal(queue.earliestDeadline, 10);
+  queue.take(1);
+  assert.equal(queue.earliestDeadline, Infinity);
+});
+
+Deno.test("planned() plans again when the queue or its costs have changed", () => {
+  const queue = queueOf([0, 1]);
+  let plans = 0;
+  const planned = () =>
+    queue.planned((of) => {
+      plans++;
+      return {
+        model: of.front!.model,
+        queue: of,
+        plan: { take: of.depth, size: 4, rows: of.depth },
+        cost: 1,
+      };
+    }).plan.take;
+  assert.deepEqual([planned(), planned(), plans], [2, 2, 1]);
+  queue.push(work(2));
+  assert.deepEqual([planned(), plans], [3, 2]);
+  queue.learnCost("", 4, 1, 0.2);
+  assert.deepEqual([planned(), plans], [3, 3]);
+  queue.dropDead(3, ({ order }) => order === 1);
+  assert.deepEqual([planned(), plans], [2, 4]);
+  queue.take(1);
+  assert.deepEqual([planned(), plans], [1, 5]);
 });

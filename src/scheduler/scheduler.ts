@@ -14,18 +14,21 @@ import {
 import type { NamedTensor } from "../tensor/mod.ts";
 import { concatRows, sliceRows } from "./batch_assembly.ts";
 import { type BatchPlan, planBatch } from "./batch_plan.ts";
+import { DecayClock } from "./decay_clock.ts";
 import {
-  type Candidate,
   type Discipline,
   type DisciplineParameters,
   DISCIPLINES,
   type Totals,
 } from "./disciplines/mod.ts";
-import { ModelQueue, type QueuedWork, type Work } from "./queue.ts";
+import { ModelQueue, type PlannedDispatch, type QueuedWork, type Work } from "./queue.ts";
 import type { ScheduledModel, StageSeconds } from "./scheduled_model.ts";
 
 /** Cost of a dispatch before any was measured, in seconds. */
 export const DEFAULT_COST_SECONDS = 0.01;
+
+/** Longest that a dispatch is put off while requests keep coming in that could join it. */
+const MAX_GATHER_MS = 0.5;
 
 export interface SchedulerOptions {
   readonly discipline: Discipline;
@@ -37,6 +40,11 @@ export interface SchedulerOptions {
   readonly maxQueueDepth: number;
   /** Milliseconds on a monotonic clock. */
   readonly now?: () => number;
+  /**
+   * Lets the event loop take in what has arrived. Where given, requests that are here already, but have
+   * not been read yet, join a batch with room for them.
+   */
+  readonly nextTurn?: () => Promise<void>;
   /** Told of every dispatch that ran. */
   readonly onDispatch?: (record: DispatchRecord) => void;
 }
@@ -51,25 +59,26 @@ export interface DispatchRecord {
   readonly stages: StageSeconds;
 }
 
-/** One model's next dispatch, if it is chosen. */
-interface Choice {
-  readonly model: ScheduledModel;
-  readonly queue: ModelQueue;
-  readonly plan: BatchPlan;
-}
-
 /** States: running → draining (`shutdown`) → stopped. */
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #now: () => number;
   /** By model name. Work of several versions of a model may wait in one queue. */
   readonly #queues = new Map<string, ModelQueue>();
+  /** Those with work; one that has run empty stays until it is looked at. */
+  readonly #busy = new Set<ModelQueue>();
+  readonly #decay: DecayClock;
   /** Work of ours that needs the device to itself, in order; it runs before the next dispatch. */
   readonly #exclusive: (() => Promise<void>)[] = [];
   #order = 0;
   #queued = 0;
   #isDispatching = false;
   #isRunning = true;
+  #overlaps = false;
+  /** Requests that the last dispatch served. */
+  #lastServed = 0;
+  /** When the device was last done with a dispatch. */
+  #freeSinceMs = -Infinity;
   #idle: (() => void) | undefined;
   /** Goes on where all that waits is for models that cannot run yet. */
   #resume: (() => void) | undefined;
@@ -77,6 +86,16 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
+    this.#decay = new DecayClock(options.halfLifeSeconds);
+  }
+
+  /**
+   * For devices that copy while they compute: a batch that cannot grow any more is handed over while the
+   * one before still runs, at most one ahead. The order in which batches are chosen is the order in which
+   * they are handed over; one that still has room waits until the device is free, as it does without this.
+   */
+  overlapTransfers(): void {
+    this.#overlaps = true;
   }
 
   /**
@@ -100,6 +119,7 @@ export class Scheduler {
     const queue = this.#queues.get(name);
     if (!queue) return;
     this.#queues.delete(name);
+    this.#busy.delete(queue);
     this.#queued -= queue.depth;
     queue.rejectAll();
     this.#resume?.();
@@ -130,7 +150,11 @@ export class Scheduler {
       const queue = moved[index];
       if (!queue) continue;
       const occupant = this.#queues.get(model.name);
-      if (occupant) queue.absorb(occupant);
+      if (occupant) {
+        queue.absorb(occupant);
+        this.#busy.delete(occupant);
+      }
+      if (queue.depth > 0) this.#busy.add(queue);
       queue.name = model.name;
       queue.weight = model.weight;
       this.#queues.set(model.name, queue);
@@ -173,6 +197,7 @@ export class Scheduler {
       return Promise.reject(error);
     }
     this.#queued++;
+    this.#busy.add(queue);
     this.#wake();
     return promise;
   }
@@ -227,21 +252,35 @@ export class Scheduler {
   }
 
   async #dispatchAll(): Promise<void> {
+    /** On the device, its successor not chosen yet. */
+    let running: Promise<void> | undefined;
     try {
-      while (this.#queued > 0 || this.#exclusive.length > 0) {
+      while (running || this.#queued > 0 || this.#exclusive.length > 0) {
+        const queued = this.#queued;
+        let next = this.#exclusive.length > 0 ? undefined : this.#select();
+        if (running && !(next && isFull(next))) {
+          await running;
+          running = undefined;
+          continue;
+        }
         const exclusive = this.#exclusive.shift();
         if (exclusive) {
           await exclusive();
           continue;
         }
-        const queued = this.#queued;
-        const next = this.#select();
-        if (next) await this.#dispatch(next.model, next.queue, next.plan);
-        // Nothing to run and nothing dropped: all that waits is for models that cannot run yet.
-        else if (queued === this.#queued) {
-          await new Promise<void>((resolve) => this.#resume = resolve);
-          this.#resume = undefined;
+        if (!next) {
+          // Nothing to run and nothing dropped: all that waits is for models that cannot run yet.
+          if (queued === this.#queued) {
+            await new Promise<void>((resolve) => this.#resume = resolve);
+            this.#resume = undefined;
+          }
+          continue;
         }
+        if (!running) next = await this.#gather(next);
+        if (!next) continue;
+        const current = this.#dispatch(next);
+        await (this.#overlaps ? running : current);
+        running = this.#overlaps ? current : undefined;
       }
     } finally {
       this.#isDispatching = false;
@@ -249,65 +288,69 @@ export class Scheduler {
     }
   }
 
-  /** The model and batch to run now; drops dead work on the way. */
-  #select(): Choice | undefined {
-    const nowMs = this.#now();
-    let choices: Choice[] = [];
-    for (const queue of this.#queues.values()) {
-      if (queue.depth === 0) continue;
-      const front = this.#liveFront(queue, nowMs);
-      if (front?.model.isRunnable?.() === false) continue;
-      const plan = front && this.#plan(queue, front);
-      if (plan) choices.push({ model: front.model, queue, plan });
+  /**
+   * Chooses again while turns of the event loop bring requests and the choice has room for more. Requests
+   * of a busy time come in several reads: with the first of them alone, a batch leaves half empty, and
+   * every dispatch costs as much as several requests. A lone caller waits for nobody.
+   */
+  async #gather(choice: PlannedDispatch): Promise<PlannedDispatch | undefined> {
+    const { nextTurn } = this.#options;
+    if (!nextTurn || (this.#lastServed < 2 && this.#queued < 2)) return choice;
+    const untilMs = this.#now() + MAX_GATHER_MS;
+    let next: PlannedDispatch | undefined = choice;
+    while (next && !isFull(next) && this.#exclusive.length === 0) {
+      const seen = this.#order;
+      await nextTurn();
+      next = this.#select();
+      if (this.#order === seen || this.#now() >= untilMs) break;
     }
-    if (choices.length < 2) return choices[0];
-    let { discipline } = this.#options;
-    const committed = choices.filter(({ queue }) => queue.hasCommitted);
-    if (committed.length > 0) {
-      choices = committed;
-      discipline = DISCIPLINES.fifo;
-    }
-    const candidates = choices.map((choice) => this.#candidate(choice, nowMs));
-    const chosen = discipline(candidates, this.#totals(nowMs), this.#options.parameters);
-    return choices[candidates.indexOf(chosen)];
+    return next;
   }
 
-  #candidate({ queue, plan }: Choice, nowMs: number): Candidate {
-    const front = queue.front!;
-    return {
-      name: queue.name,
-      frontOrder: front.order,
-      earliestDeadline: this.#options.shedsByCost ? earliestDeadline(queue) : Infinity,
-      weight: queue.weight,
-      recentCompute: queue.recentCompute(nowMs, this.#options.halfLifeSeconds),
-      plannedCost: queue.costs.get(front.variantKey)?.get(plan.size) ?? DEFAULT_COST_SECONDS,
-    };
+  /** The model and batch to run now; drops dead work on the way. */
+  #select(): PlannedDispatch | undefined {
+    const nowMs = this.#now();
+    let fit: PlannedDispatch[] = [];
+    let hasCommitted = false;
+    for (const queue of this.#busy) {
+      const front = this.#liveFront(queue, nowMs);
+      if (!front) {
+        this.#busy.delete(queue);
+        continue;
+      }
+      if (front.model.isRunnable?.() === false) continue;
+      const planned = this.#plan(queue, front);
+      if (!planned) continue;
+      hasCommitted ||= queue.hasCommitted;
+      fit.push(planned);
+    }
+    if (fit.length < 2) return fit[0];
+    let { discipline } = this.#options;
+    if (hasCommitted) {
+      fit = fit.filter(({ queue }) => queue.hasCommitted);
+      discipline = DISCIPLINES.fifo;
+    }
+    const scale = this.#decay.scaleAt(nowMs);
+    const withDeadline = this.#options.shedsByCost;
+    const candidates = fit.map(({ queue, cost }) => queue.candidate(cost, scale, withDeadline));
+    const chosen = discipline(candidates, this.#totals(scale), this.#options.parameters);
+    return fit[candidates.indexOf(chosen)];
   }
 
   /** Sums over every model, idle ones too: what a fair share is taken of. */
-  #totals(nowMs: number): Totals {
+  #totals(scale: number): Totals {
     let weight = 0;
     let recentCompute = 0;
     for (const queue of this.#queues.values()) {
       weight += queue.weight;
-      recentCompute += queue.recentCompute(nowMs, this.#options.halfLifeSeconds);
+      recentCompute += queue.recentCompute(scale);
     }
     return { weight, recentCompute };
   }
 
-  #plan(queue: ModelQueue, front: QueuedWork): BatchPlan | undefined {
-    const { model } = front;
-    const sizes = model.sizes(front.variantKey);
+  #plan(queue: ModelQueue, front: QueuedWork): PlannedDispatch | undefined {
     try {
-      if (!sizes) {
-        throw new InternalError(`Model ${JSON.stringify(model.name)} has no such variant`);
-      }
-      return planBatch(queue, {
-        sizes,
-        isCoalescable: model.isCoalescable,
-        maxRows: model.maxRows,
-        costs: queue.costs.get(front.variantKey),
-      });
+      return queue.planned(plannedDispatch);
     } catch (error) {
       // Requests are checked before they are queued, so this is a defect of whoever prepared it: the
       // front request alone is answered, and the loop goes on.
@@ -323,6 +366,7 @@ export class Scheduler {
    * cancelled, late, or (`edf`) cannot finish in time is rejected.
    */
   #liveFront(queue: ModelQueue, nowMs: number): QueuedWork | undefined {
+    if (!this.#mayHaveDead(queue, nowMs)) return queue.front;
     const isDead = (work: QueuedWork) => {
       if (work.isAborted()) return true;
       if (work.deadlineMs === undefined) return false;
@@ -332,9 +376,7 @@ export class Scheduler {
       return nowMs + margin >= work.deadlineMs;
     };
     while (queue.front) {
-      const { model, variantKey } = queue.front;
-      const largest = model.sizes(variantKey)?.at(-1) ?? 1;
-      const dead = queue.dropDead(model.isCoalescable ? Math.max(1, largest) : 1, isDead);
+      const dead = queue.dropDead(reachOf(queue.front), isDead);
       if (dead.length === 0) break;
       for (const work of dead) {
         this.#queued--;
@@ -348,9 +390,34 @@ export class Scheduler {
     return queue.front;
   }
 
-  async #dispatch(model: ScheduledModel, queue: ModelQueue, plan: BatchPlan): Promise<void> {
+  /** Rules most queues out without a look at every request: nobody has gone, no deadline is near. */
+  #mayHaveDead(queue: ModelQueue, nowMs: number): boolean {
+    const { front } = queue;
+    if (!front) return false;
+    const marginMs = this.#options.shedsByCost
+      ? 1000 * Math.max(DEFAULT_COST_SECONDS, queue.largestCost)
+      : 0;
+    return nowMs + marginMs >= queue.earliestDeadline || queue.hasAborted(reachOf(front));
+  }
+
+  async #dispatch({ model, queue, plan, cost }: PlannedDispatch): Promise<void> {
     const taken = queue.take(plan.take);
     this.#queued -= taken.length;
+    this.#lastServed = taken.length;
+    queue.pendingCompute += cost;
+    try {
+      await this.#runTaken(model, queue, taken, plan);
+    } finally {
+      queue.pendingCompute = Math.max(0, queue.pendingCompute - cost);
+    }
+  }
+
+  async #runTaken(
+    model: ScheduledModel,
+    queue: ModelQueue,
+    taken: readonly QueuedWork[],
+    plan: BatchPlan,
+  ): Promise<void> {
     try {
       await this.#runBatch(model, queue, taken, plan.size);
     } catch (error) {
@@ -382,15 +449,20 @@ export class Scheduler {
     const inputs = this.#assemble(model, taken, size);
     const { outputs, stages } = await model.run({ variantKey, size, inputs });
     const endMs = this.#now();
+    // Time before the device was done with the dispatch before is that one's, not this one's.
+    const computeSeconds = (endMs - Math.max(startMs, this.#freeSinceMs)) / 1000;
+    this.#freeSinceMs = endMs;
+    this.#decay.restart(endMs, (scale) => {
+      for (const each of this.#queues.values()) each.rescale(scale);
+    });
     const rows = taken.reduce((total, work) => total + work.rows, 0);
     queue.record({
       variantKey,
       size,
       rows,
       requests: taken.length,
-      computeSeconds: (endMs - startMs) / 1000,
-      nowMs: endMs,
-      halfLifeSeconds: this.#options.halfLifeSeconds,
+      computeSeconds,
+      scale: this.#decay.scaleAt(endMs),
       costAlpha: this.#options.costAlpha,
     });
     this.#options.onDispatch?.({
@@ -398,7 +470,7 @@ export class Scheduler {
       size,
       rows,
       queueSeconds: taken.map((work) => (startMs - work.enqueuedMs) / 1000),
-      computeSeconds: (endMs - startMs) / 1000,
+      computeSeconds,
       stages,
     });
     let from = 0;
@@ -436,12 +508,28 @@ function compact(slice: NamedTensor, whole: NamedTensor): NamedTensor {
   return { ...slice, data: slice.data.slice() };
 }
 
-function earliestDeadline(queue: ModelQueue): number {
-  let earliest = Infinity;
-  for (const work of queue) {
-    if (work.deadlineMs !== undefined && work.deadlineMs < earliest) earliest = work.deadlineMs;
-  }
-  return earliest;
+/** @throws when the front request could never run */
+function plannedDispatch(queue: ModelQueue): PlannedDispatch {
+  const { model, variantKey } = queue.front!;
+  const sizes = model.sizes(variantKey);
+  if (!sizes) throw new InternalError(`Model ${JSON.stringify(model.name)} has no such variant`);
+  const { isCoalescable, maxRows } = model;
+  const costs = queue.costs.get(variantKey);
+  const plan = planBatch(queue, { sizes, isCoalescable, maxRows, costs });
+  return { model, queue, plan, cost: costs?.get(plan.size) ?? DEFAULT_COST_SECONDS };
+}
+
+/** Whether no request that is still to come can change the batch: there are enough for the largest. */
+function isFull({ model, queue, plan }: PlannedDispatch): boolean {
+  if (!model.isCoalescable) return true;
+  const sizes = model.sizes(queue.front!.variantKey)!;
+  const cap = Math.min(sizes[sizes.length - 1]!, model.maxRows ?? Infinity);
+  return plan.rows >= cap || queue.depth >= cap;
+}
+
+/** How many requests from a queue's front its next batch could have. */
+function reachOf({ model, variantKey }: QueuedWork): number {
+  return model.isCoalescable ? Math.max(1, model.sizes(variantKey)?.at(-1) ?? 1) : 1;
 }
 
 /** The least time any dispatch of the variant was learned to take. */
