@@ -20,13 +20,22 @@ export interface Fleet extends AsyncDisposable {
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
   await using stack = new AsyncDisposableStack();
   const { workers: count = 3, modelDirs, workerArgs = [], gatewayArgs = [] } = options;
-  const workers = await Promise.all(Array.from({ length: count }, async (_, index) =>
+  const cache = await Deno.makeTempDir();
+  stack.defer(() => Deno.remove(cache, { recursive: true }));
+  const start = async (index: number) =>
     stack.use(
       await startServer({
         modelDirs,
-        args: ["--worker-name", `worker${index}`, "--worker-threads", "1", ...workerArgs],
+        args: [
+          ...["--worker-name", `worker${index}`, "--worker-threads", "1"],
+          ...["--cache-dir", cache, ...workerArgs],
+        ],
       }),
-    )));
+    );
+  // The first one compiles; the others find what it compiled.
+  const first = await start(0);
+  const others = Array.from({ length: count - 1 }, (_, index) => start(index + 1));
+  const workers = [first, ...await Promise.all(others)];
   const names = workers.map((_, index) => `worker${index}`);
   const gateway = stack.use(
     await startGateway([
