@@ -164,8 +164,8 @@ export class InferProxy {
     const { pool } = this.#options;
     const { call } = passage;
     let last: FailedAttempt | undefined;
-    for (let turn = 0; turn < reservation.workers.length; turn++) {
-      const worker = pool.get(reservation.workers[turn]!);
+    for (let turn = 0; turn === 0 || turn < reservation.workers.length; turn++) {
+      const worker = pool.get(turn === 0 ? reservation.first : reservation.workers[turn]!);
       // It left between the choice and now.
       if (worker === undefined) continue;
       if (turn > 0) reservation.moveTo(worker.id);

@@ -120,6 +120,10 @@ class Charge implements Reservation {
     load.add(units);
   }
 
+  get first(): WorkerId {
+    return this.workers[0]!;
+  }
+
   moveTo(worker: WorkerId): void {
     if (this.#load === undefined || this.#load.worker === worker) return;
     this.#load.remove(this.#units);

@@ -73,6 +73,10 @@ class Turn implements Reservation {
     this.workers = workers;
   }
 
+  get first(): WorkerId {
+    return this.workers[0]!;
+  }
+
   moveTo(_worker: WorkerId): void {}
 
   release(): void {}

@@ -14,6 +14,8 @@ export interface BatchAxis {
 
 /** A choice that was made for one request, and the load it stands for. */
 export interface Reservation {
+  /** The first of `workers`; cheaper than those, which most requests do not need. */
+  readonly first: WorkerId;
   /** Workers to try, best first; never empty, no duplicates. */
   readonly workers: readonly WorkerId[];
   /** The try moved on: from now on the load (and the routed counter) counts for this worker. */

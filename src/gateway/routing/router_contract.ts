@@ -124,7 +124,9 @@ export function testRouterContract(name: string, subject: RouterFactory): void {
   Deno.test(`${name}: a reservation lists every worker of the model once`, () => {
     const router = start({ m: WORKERS, n: ["b:1"] });
     for (let round = 0; round < 7; round++) {
-      assert.deepEqual(router.reserve("m", 1)!.workers.toSorted(), WORKERS);
+      const { first, workers } = router.reserve("m", 1)!;
+      assert.deepEqual(workers.toSorted(), WORKERS);
+      assert.equal(first, workers[0]);
     }
     assert.deepEqual(router.reserve("n", 1)!.workers, ["b:1"]);
   });
