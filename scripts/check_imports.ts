@@ -21,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "ffi/pjrt": [],
   "tensor": ["errors.ts"],
   "config": ["errors.ts", "nearest.ts", "standalone.ts"],
-  "metrics": ["errors.ts", "log.ts"],
+  "metrics": ["errors.ts", "log.ts", "standalone.ts"],
   "transport": ["errors.ts", "log.ts"],
   "protocol": ["tensor", "errors.ts"],
   "bundle": ["ffi/libc", "tensor", "errors.ts", "log.ts", "nearest.ts", "standalone.ts"],

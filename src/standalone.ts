@@ -31,6 +31,9 @@ export interface SelfCommand {
 export const ASSETS = [
   "src/worker/hooks/sandbox.ts",
   "src/worker/hooks/hook_worker.ts",
+  "src/metrics/page/index.html",
+  "src/metrics/page/page.css",
+  "src/metrics/page/page.js",
 ] as const;
 
 /** A file of `ASSETS`. */

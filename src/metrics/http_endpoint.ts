@@ -1,7 +1,9 @@
-/** The HTTP listener for people, probes and Prometheus: metrics, liveness and readiness. */
+/** The HTTP listener for people, probes and Prometheus: a page, metrics, liveness and readiness. */
 
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { buildInfo } from "../standalone.ts";
+import { pageFile } from "./page_files.ts";
 import { METRICS_CONTENT_TYPE } from "./registry.ts";
 
 /** Whether the server can answer inference, and how far it is on the way there. */
@@ -32,8 +34,8 @@ export interface HttpEndpoint extends AsyncDisposable {
 }
 
 /**
- * Serves `/metrics`, `/healthz` (the process answers) and `/readyz` (it can infer) to any method;
- * everything else is 404. A failure while answering is a 500 and a log line, never more.
+ * Serves `/metrics`, `/healthz` (the process answers), `/readyz` (it can infer) and the page at `/` with what
+ * it reads, `/status`, to any method; everything else is 404. A failure while answering is a 500 and a log line, never more.
  *
  * @throws {ConfigError} when the address cannot be bound
  */
@@ -96,10 +98,23 @@ async function respond(path: string, options: HttpEndpointOptions): Promise<Resp
       const { isReady, progress } = options.readiness();
       return isReady ? plain(200, "ok") : plain(503, `not ready: ${progress}`);
     }
+    case "/status":
+      return status(options.readiness());
     default:
-      return plain(404, "not found");
+      return pageFile(path) ?? plain(404, "not found");
   }
 }
+
+/** What the page shows and no metric says. */
+function status({ isReady, progress }: Readiness): Response {
+  const { version, commit, kind } = build ??= buildInfo();
+  return Response.json({ version, commit, kind, isReady, progress }, {
+    headers: { "cache-control": "no-store" },
+  });
+}
+
+/** Looked up when first asked for. */
+let build: ReturnType<typeof buildInfo> | undefined;
 
 function plain(status: number, text: string): Response {
   return new Response(text, {

@@ -30,7 +30,17 @@ Deno.test("serveHttp() answers metrics, liveness and readiness, and 404 elsewher
     const { status, body } = await server.get(path);
     assert.deepEqual([status, body], [200, "ok"], path);
   }
-  for (const path of ["/", "/metric", "/metrics/", "/healthz/", "/%2e%2e/etc", "/healthz%00"]) {
+  for (
+    const path of [
+      "/page",
+      "/page.ts",
+      "/metric",
+      "/metrics/",
+      "/healthz/",
+      "/%2e%2e/etc",
+      "/healthz%00",
+    ]
+  ) {
     const { status, body } = await server.get(path);
     assert.deepEqual([status, body], [404, "not found"], path);
   }
