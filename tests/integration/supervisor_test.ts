@@ -127,7 +127,7 @@ Deno.test("a node of workers tells the service manager and health checks, and dr
     node.kill("SIGTERM");
     assert.equal((await node.exited).code, 0);
     assert.ok(!pids.some(isAlive));
-    assert.ok(states.includes("STOPPING=1"));
+    await until("the service manager is told of the end", () => states.includes("STOPPING=1"));
     // Every line has one prefix, and JSON lines are what the children wrote.
     for (const line of node.lines) {
       const match = /^\[(supervisor|worker0|worker1)\] (\{.*\})$/.exec(line);
