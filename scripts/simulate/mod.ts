@@ -1,0 +1,52 @@
+/**
+ * Simulates a fleet of 64 workers and 500 models around the gateway's own routing and packing code, and
+ * compares the scheduling modes.
+ *
+ *     deno task simulate [--seed N] [--write]
+ *
+ * `--write` puts the table and a picture into docs/.
+ */
+
+import { parseArgs } from "node:util";
+import { type RunResult, simulate } from "./fleet.ts";
+import { report } from "./report.ts";
+import { routingSpeed } from "./routing_speed.ts";
+import { FLEET, SCENARIOS } from "./scenarios.ts";
+
+const DOCS = new URL("../../docs/", import.meta.url);
+const DEFAULT_SEED = "20250601";
+
+/** The modes whose speed is measured, by their place in the table. */
+const MEASURED = [0, 1, 2, 4];
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      seed: { type: "string", default: DEFAULT_SEED },
+      write: { type: "boolean", default: false },
+    },
+  });
+  const seed = Number(values.seed);
+  if (!Number.isSafeInteger(seed)) throw new TypeError(`--seed must be an integer, got ${seed}`);
+  console.log(`seed ${seed}`);
+  const startedAt = performance.now();
+  const results: { name: string; result: RunResult }[] = [];
+  for (const { name, scheduling } of SCENARIOS) {
+    results.push({ name, result: simulate({ ...FLEET, seed, scheduling }) });
+    console.error(`${name}: done after ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
+  }
+  const speeds = MEASURED.map((index) => {
+    const scenario = SCENARIOS[index]!;
+    return {
+      name: scenario.name,
+      perSecond: routingSpeed(scenario, { ...FLEET, decisions: 500_000 }),
+    };
+  });
+  const { markdown, svg, table } = report({ seed, results, speeds });
+  console.log(table);
+  if (values.write) {
+    await Deno.writeTextFile(new URL("fleet_simulation.md", DOCS), markdown);
+    await Deno.writeTextFile(new URL("fleet_simulation.svg", DOCS), svg);
+  }
+}

@@ -1,0 +1,140 @@
+/** The results as a table, a page and a picture. */
+
+import { chart } from "./chart.ts";
+import type { RunResult } from "./fleet.ts";
+import { FLEET } from "./scenarios.ts";
+
+/** Everything that was found. */
+export interface Findings {
+  readonly seed: number;
+  readonly results: readonly { readonly name: string; readonly result: RunResult }[];
+  readonly speeds: readonly { readonly name: string; readonly perSecond: number }[];
+}
+
+const average = (values: readonly number[]) =>
+  values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+
+/** What to print, and the two files. */
+export function report(findings: Findings): { table: string; markdown: string; svg: string } {
+  const rows = findings.results.map(({ name, result }) => {
+    const spread = average(result.windows.map((window) => window.spread));
+    const bound = average(result.windows.map((window) => window.bound));
+    return { name, result, spread, bound };
+  });
+  const table = [
+    markdownTable([
+      [
+        "scenario",
+        "load max/mean",
+        "bound",
+        "worst window",
+        "busy",
+        "p50 ms",
+        "p99 ms",
+        "refused",
+        "rows per dispatch",
+        "weights GB/s",
+        "moved per repack",
+      ],
+      ...rows.map(({ name, result, spread, bound }) => [
+        name,
+        spread.toFixed(2),
+        bound.toFixed(2),
+        Math.max(...result.windows.map((window) => window.spread)).toFixed(2),
+        `${(result.utilization * 100).toFixed(0)} %`,
+        result.p50Ms.toFixed(1),
+        result.p99Ms.toFixed(0),
+        `${(result.shed / result.requests * 100).toFixed(1)} %`,
+        result.meanBatch.toFixed(2),
+        (result.loadedBytesPerSecond / 1e9).toFixed(1),
+        result.repacks === 0 ? "-" : result.movedPerRepack.toFixed(0),
+      ]),
+    ]),
+    "",
+    markdownTable([
+      ["routing decisions", "per second"],
+      ...findings.speeds.map(({ name, perSecond }) => [
+        name,
+        `${(perSecond / 1e6).toFixed(2)} million`,
+      ]),
+    ]),
+  ].join("\n");
+  const svg = chart(`Fleet simulation, seed ${findings.seed}`, [
+    {
+      title: "Load of the busiest worker over the mean",
+      markTitle: "no placement could do better",
+      bars: rows.map(({ name, spread, bound }) => ({
+        label: name,
+        value: spread,
+        text: spread.toFixed(2),
+        mark: bound,
+      })),
+    },
+    {
+      title: "Weights brought to devices, GB/s over the fleet",
+      bars: rows.map(({ name, result }) => ({
+        label: name,
+        value: result.loadedBytesPerSecond,
+        text: (result.loadedBytesPerSecond / 1e9).toFixed(1),
+      })),
+    },
+    {
+      title: "Models moved per repack",
+      bars: rows.filter(({ result }) => result.repacks > 0).map(({ name, result }) => ({
+        label: name,
+        value: result.movedPerRepack,
+        text: result.movedPerRepack.toFixed(0),
+      })),
+    },
+  ]);
+  return { table, svg, markdown: page(findings.seed, table) };
+}
+
+function markdownTable(rows: readonly (readonly string[])[]): string {
+  const [head, ...body] = rows;
+  const widths = head!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length), 3));
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell, column) => cell.padEnd(widths[column]!)).join(" | ")} |`;
+  return [line(head!), line(widths.map((width) => "-".repeat(width))), ...body.map(line)].join(
+    "\n",
+  );
+}
+
+function page(seed: number, table: string): string {
+  const { workers, models, requestsPerSecond, seconds, warmUpSeconds, budgetBytes } = FLEET;
+  return `# Fleet simulation
+
+\`deno task simulate --write\` made this page with seed ${seed}. It runs the gateway's own routing and
+packing code (\`src/gateway/routing\`, \`src/gateway/packing\`) in simulated time; only the workers and the
+clock are made up. The figures of the first table are the same for the same seed on any machine; the
+second table is this machine's.
+
+${workers} workers with ${
+    budgetBytes / 1e9
+  } GB of weight memory each serve ${models} models of 0.1 to 3 GB.
+${requestsPerSecond} requests per second arrive at random; popularity follows Zipf's law (exponent
+${FLEET.zipfExponent}), and every ${FLEET.driftSeconds} s ${FLEET.driftSwaps} pairs of ranks change places,
+hot ones among them. A worker runs one dispatch at a time, takes along what waits for the same model up to
+its batch, and loads weights that are not resident at ${
+    FLEET.loadBytesPerSecond / 1e9
+  } GB/s. Measured are
+the ${seconds - warmUpSeconds} s after the first ${warmUpSeconds}, the load in windows of
+${FLEET.windowSeconds} s.
+
+![Load spread, weight traffic and churn by scenario](fleet_simulation.svg)
+
+${table}
+
+- **load max/mean** is the busiest worker's device time over the mean, averaged over the windows. **bound**
+  is what no placement with so many replicas could have bettered: the hottest model's device time,
+  divided by its replicas, over the mean, and at least 1.
+- **weights** counts what was brought to devices. A mode that uses every worker for every model cannot keep
+  ${models} models resident on each, so it loads all the time.
+- **moved per repack** counts the models whose set of workers changed. A placement that is never renewed
+  moves nothing, and the last row shows what that costs as demand drifts.
+
+What follows for settings: give hot models as many replicas as their load needs devices (no packing can
+split a model over fewer), and set a hysteresis: without one nearly every model moves at each repack, for
+next to nothing in balance.
+`;
+}
