@@ -51,6 +51,9 @@ const DESCRIPTORS_ALLOWED = 24;
 const HANDLES_ALLOWED = 24;
 const DEVICE_ALLOWANCE_MIB = 4;
 
+/** Without any answer for so long, a node hangs; a busy machine alone does not take that long. */
+const STALL_SECONDS = 120;
+
 /** Part of the time that is not judged, and its bound. */
 const WARM_UP_SHARE = 1 / 3;
 const WARM_UP_AT_MOST_SECONDS = 120;
@@ -107,6 +110,7 @@ async function underLoad(
   options: SoakOptions,
 ): Promise<{ readings: Reading[]; loadCode: number }> {
   const { rig, seconds, intervalSeconds, concurrency, rate, outFolder, print } = options;
+  const reportSeconds = Math.max(5, Math.min(30, seconds / 6));
   const load = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--quiet", "--no-check", join(root, "main.ts"), "loadgen"],
@@ -114,7 +118,8 @@ async function underLoad(
       ...["--metrics", `http://127.0.0.1:${node.httpPort}/metrics`],
       ...["--duration-seconds", String(seconds), "--concurrency", String(concurrency)],
       ...["--rate", String(rate)],
-      ...["--report-seconds", String(Math.max(5, Math.min(30, seconds / 6)))],
+      ...["--report-seconds", String(reportSeconds)],
+      ...["--stall-windows", String(Math.ceil(STALL_SECONDS / reportSeconds))],
       ...["--transport", "mixed", "--batch-mode", "rows", "--data", "random", "--expect", "equal"],
       // On a machine that is busy with something else, an answer may take its time.
       ...["--deadline-seconds", "60", "--json", join(outFolder, `${rig}.json`)],
