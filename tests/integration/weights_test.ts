@@ -7,6 +7,7 @@ import { ControlService, Residency } from "../../src/protocol/mod.ts";
 import { temporaryDirectory, writeBundle } from "../harness/bundle_builder.ts";
 import { connect } from "../harness/client.ts";
 import { startServer } from "../harness/server.ts";
+import { runStorm } from "../harness/load/lifecycle_storm.ts";
 import { publish } from "../harness/stamped_bundle.ts";
 import {
   askValue,
@@ -192,4 +193,17 @@ Deno.test("whoever manages residency decides what is served, within the budget",
       ["m3", Residency.PINNED_SYSTEM, false, true],
     ],
   );
+});
+
+Deno.test("a storm of changes breaks no answer with room for the weights of two models", async () => {
+  const seed = Date.now() % 1_000_000;
+  console.log(`storm over a budget: seed ${seed}`);
+  // Eight bytes, where every model of the storm has four.
+  const args = ["--device-memory-bytes", "8192", "--mem-fraction", "1"];
+  args.push("--weight-cache-fraction", String(8 / 8192));
+  const report = await runStorm({ seconds: 6, seed, clients: 4, args });
+  assert.deepEqual(report.complaints, [], `seed ${seed}`);
+  const executables = (handles: string) => /executable +\d+/.exec(handles)![0];
+  assert.equal(executables(report.handlesAfter), executables(report.handlesBefore), `seed ${seed}`);
+  assert.ok(report.answers > 100, `only ${report.answers} answers`);
 });

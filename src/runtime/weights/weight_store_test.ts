@@ -4,6 +4,7 @@ import { Weights } from "../../bundle/mod.ts";
 import type { ResidencyFloor } from "../../config/mod.ts";
 import { ResourceExhaustedError, UnavailableError } from "../../errors.ts";
 import { silentLogger } from "../../log.ts";
+import type { DeviceMemory } from "../backend.ts";
 import { MockBackend } from "../mock_backend.ts";
 import type { ModelWeights } from "./model_weights.ts";
 import { WeightStore, type WeightStoreOptions } from "./weight_store.ts";
@@ -13,7 +14,9 @@ const TENSOR = 8;
 
 /** A store over a device without a plugin, with as many models as a test asks for. */
 class Fixture implements AsyncDisposable {
-  readonly backend = new MockBackend({ programs: {} });
+  /** What the device's allocator says; a test moves it. */
+  memory: DeviceMemory | undefined;
+  readonly backend = new MockBackend({ programs: {}, memory: () => this.memory });
   readonly store: WeightStore;
   readonly failures: [model: string, error: unknown][] = [];
   /** Models that requests wait for. */
@@ -332,4 +335,53 @@ Deno.test("WeightStore drops a model whose load is under way, after that", async
   await fixture.store[Symbol.asyncDispose]();
   assert.equal(fixture.buffers, 0);
   assert.deepEqual(fixture.failures, [], "nobody is left to be told");
+});
+
+Deno.test("ModelWeights.measure() learns what a run needs, where the device can tell", async () => {
+  await using fixture = new Fixture({ arenaBytes: 1000 });
+  const weights = await fixture.attach("a", { scratch: 10 });
+  /** A run that has so many bytes in use at its height. */
+  const run = (peak: number) => () => {
+    const before = fixture.memory!;
+    const peakInUseBytes = Math.max(before.peakInUseBytes!, peak);
+    fixture.memory = { ...before, peakInUseBytes };
+    return Promise.resolve();
+  };
+  await weights.measure(() => Promise.resolve());
+  assert.equal(fixture.store.reading()!.maxScratchBytes, 10, "this device cannot tell");
+  fixture.memory = {
+    inUseBytes: 100,
+    limitBytes: 1000,
+    peakInUseBytes: 150,
+    poolBytes: undefined,
+  };
+  await weights.measure(run(140));
+  assert.equal(weights.scratchBytes, 10, "hidden by what ran before");
+  await weights.measure(run(180));
+  const { maxScratchBytes, maxBytes } = fixture.store.reading()!;
+  assert.deepEqual([maxScratchBytes, maxBytes], [80, 920]);
+  await weights.measure(run(181));
+  assert.equal(weights.scratchBytes, 81);
+  weights[Symbol.dispose]();
+  assert.equal(fixture.store.reading()!.maxScratchBytes, 0, "it goes with the model");
+});
+
+Deno.test("ModelWeights.measure() lets no upload come in between", async () => {
+  await using fixture = new Fixture({ arenaBytes: 1000 });
+  const [a, b] = [await fixture.attach("a"), await fixture.attach("b")];
+  await a.load();
+  const [started, finish] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const measured = a.measure(() => {
+    started.resolve();
+    return finish.promise;
+  });
+  await started.promise;
+  const uploads = fixture.backend.calls.upload;
+  b.request();
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  assert.equal(fixture.backend.calls.upload, uploads);
+  finish.resolve();
+  await measured;
+  await b.load();
+  assert.equal(fixture.backend.calls.upload, uploads + 1);
 });

@@ -28,6 +28,8 @@ export interface StormOptions {
   readonly seconds: number;
   readonly seed: number;
   readonly clients: number;
+  /** Further flags of the server. */
+  readonly args?: readonly string[];
 }
 
 export interface StormReport {
@@ -298,14 +300,15 @@ class Storm {
 }
 
 /** Runs a storm. @throws when the server does not come up or does not settle afterwards */
-export async function runStorm({ seconds, seed, clients }: StormOptions): Promise<StormReport> {
+export async function runStorm(options: StormOptions): Promise<StormReport> {
+  const { seconds, seed, clients, args } = options;
   await using folder = await temporaryDirectory();
   const storm = new Storm(folder.path, seed);
   await writeBundle(folder.path, "steady", stampedBundle(STEADY));
   await storm.addStage();
   await using server = await startServer({
     modelDirs: [folder.path],
-    args: ["--model-poll-seconds", String(POLL_SECONDS)],
+    args: ["--model-poll-seconds", String(POLL_SECONDS), ...(args ?? [])],
   });
   const connections = Array.from({ length: clients }, () => connect(server));
   const random = new Random(seed + 1);
