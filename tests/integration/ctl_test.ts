@@ -110,7 +110,7 @@ Deno.test("ctl names the remedy when nobody answers, and when it is used wrongly
   const port = freePort();
   const gone = await ctl(port, "status");
   assert.equal(gone.code, EXIT.failure);
-  assert.match(gone.err, new RegExp(`127\\.0\\.0\\.1:${port} .*check that it runs.*--target`));
+  assert.match(gone.err, new RegExp(`127\\.0\\.0\\.1:${port} .*give the address with --target`));
   const wrong: [string[], RegExp][] = [
     [[], /ctl takes an action: status, models/],
     [["statsu"], /no action "statsu".*did you mean status\?/],

@@ -152,7 +152,7 @@ async function readCa(path: string): Promise<string> {
 }
 
 const REMEDIES: Partial<Record<StatusName, string>> = {
-  UNAVAILABLE: "check that it runs, and its address: --target, or " + TARGET_VARIABLE,
+  UNAVAILABLE: `if nothing listens there, give the address with --target or ${TARGET_VARIABLE}`,
   DEADLINE_EXCEEDED: "it is slow or hangs; give it longer with --timeout-seconds",
 };
 

@@ -166,7 +166,6 @@ export class PackingPlanner {
     this.repacks.set(trigger, (this.repacks.get(trigger) ?? 0) + 1);
     this.#logRepack(this.#last, result);
     this.#compact(before);
-    this.costs.retain(new Set(members));
   }
 
   /** Models that came up or went since the last poll are placed or dropped; nothing else moves. */

@@ -9,6 +9,7 @@ import { SchedulingPolicy } from "../packing/policy.ts";
 import { FILL_CHOICES } from "./fill_modes.ts";
 import type { ManagedRouter, RouterOptions, RouterReadings } from "./managed_router.ts";
 import { packingReadings } from "./packing_readings.ts";
+import { substitutes } from "./substitutes.ts";
 import { ModelRoute, Replica, ROUTE_WEIGHTS, type RouteWeight } from "./replicas.ts";
 import type { BatchAxis, Reservation } from "./router.ts";
 import { WorkerLoads } from "./worker_load.ts";
@@ -19,7 +20,8 @@ const DEFAULT_MAX_WORKER_SHARE = 0.8;
 
 /**
  * Joins the plan with what is in flight. A model that is served but not placed yet goes to all of its
- * workers; one whose placed workers have all gone does too, until it is placed again.
+ * workers; one whose placed workers have all gone has as many substitutes, until they return or it is
+ * placed again.
  */
 export class LptPackingRouter implements ManagedRouter, PackingSubject {
   readonly wantsReports = true;
@@ -126,11 +128,16 @@ export class LptPackingRouter implements ManagedRouter, PackingSubject {
       if (route === undefined) {
         this.routes.set(name, route = new ModelRoute(name, this.planner.demand.counterOf(name)));
       }
-      const placed = (placement.get(name) ?? []).filter((worker) => serving.includes(worker));
-      const workers = placed.length > 0 ? placed : serving;
+      const planned = placement.get(name) ?? [];
+      const placed = planned.filter((worker) => serving.includes(worker));
+      const workers = placed.length > 0
+        ? placed
+        : planned.length > 0
+        ? substitutes(name, serving, planned.length)
+        : serving;
       route.setLive(
         workers.map((worker) => this.replicaOf(route, worker)),
-        placed.length > 0 ? serving.filter((worker) => !placed.includes(worker)) : [],
+        workers === serving ? [] : serving.filter((worker) => !workers.includes(worker)),
       );
       route.setPlan(this.policy.fillPlanOf(name, costs.models.get(name)?.maxBatchSize));
       route.itemCost = costs.itemCostOf(name);

@@ -190,6 +190,23 @@ Deno.test("a model whose placed worker has gone goes to the others, and back whe
   assert.deepEqual(router.reserve("m", 1)!.workers, ["a", "b"]);
 });
 
+Deno.test("models of a worker that has gone have one substitute each, not all", () => {
+  const workers = ["a", "b", "c", "d"];
+  const router = new LptPackingRouter(routerOptions());
+  const names = Array.from({ length: 12 }, (_, index) => `m${index}`);
+  const table = (workers: string[]) => tableOf(Object.fromEntries(names.map((m) => [m, workers])));
+  router.discovered(table(workers));
+  router.report(fleetReport(workers, names.map((name) => modelReport(name, { weightBytes: 1 }))));
+  const home = new Map(names.map((name) => [name, router.reserve(name, 1)!.first]));
+  router.discovered(table(workers.slice(1)));
+  for (const name of names) {
+    const chosen = new Set(Array.from({ length: 4 }, () => router.reserve(name, 1)!.first));
+    assert.equal(chosen.size, 1);
+    if (home.get(name) !== "a") assert.ok(chosen.has(home.get(name)!));
+    assert.equal(router.reserve(name, 1)!.workers.length, 3, "the others stay as a last resort");
+  }
+});
+
 Deno.test("by requests, a request counts its model's cost whatever its size", () => {
   const router = new LptPackingRouter(routerOptions({ workBasis: "requests" }));
   router.discovered(tableOf({ m: ["a"], new: ["b"] }));

@@ -45,12 +45,19 @@ interface Counters {
   readonly rows: number;
 }
 
+/** Where the counters of one model on one worker stood. */
+interface Baseline extends Counters {
+  readonly seenAtSeconds: number;
+}
+
 interface Sums {
   computeSeconds: number;
   requests: number;
   rows: number;
 }
 
+/** What has not been seen for this long starts anew when it comes back. */
+const REMEMBERED_SECONDS = 600;
 const ZERO: Counters = { computeSeconds: 0, requests: 0, rows: 0 };
 
 /**
@@ -60,7 +67,7 @@ const ZERO: Counters = { computeSeconds: 0, requests: 0, rows: 0 };
  */
 export class WorkCosts {
   readonly #facts = new Map<string, MutableFacts>();
-  readonly #baselines = new Map<WorkerId, Map<string, Counters>>();
+  readonly #baselines = new Map<WorkerId, Map<string, Baseline>>();
   #fleetCompute = 0;
   #meanItemCost: number | undefined;
   #meanRequestCost: number | undefined;
@@ -84,20 +91,18 @@ export class WorkCosts {
     const lifetime = new Map<string, Sums>();
     const seen = new Map<string, { weightBytes: number; maxBatchSize: number; axis?: BatchAxis }>();
     for (const { worker, models } of report.workers) {
-      const before = this.#baselines.get(worker);
-      const counters = new Map<string, Counters>();
+      const isNew = !this.#baselines.has(worker);
+      const baselines = this.#baselines.get(worker) ?? new Map<string, Baseline>();
+      this.#baselines.set(worker, baselines);
       for (const model of models) {
-        counters.set(model.name, model);
         noteShape(seen, model);
         // A worker seen for the first time has a past that is not this interval's.
-        if (before === undefined) addSince(lifetime, model, ZERO);
-        else addSince(used, model, before.get(model.name) ?? ZERO);
+        if (isNew) addSince(lifetime, model, ZERO);
+        else addSince(used, model, baselines.get(model.name) ?? ZERO);
+        const { computeSeconds, requests, rows } = model;
+        const seenAtSeconds = report.atSeconds;
+        baselines.set(model.name, { computeSeconds, requests, rows, seenAtSeconds });
       }
-      // What a worker no longer lists keeps its baseline: it may list it again.
-      for (const [name, counts] of before ?? []) {
-        if (!counters.has(name)) counters.set(name, counts);
-      }
-      this.#baselines.set(worker, counters);
     }
     for (const { computeSeconds } of used.values()) this.#fleetCompute += computeSeconds;
     for (const [name, shape] of seen) {
@@ -107,17 +112,8 @@ export class WorkCosts {
       facts.batchAxis = shape.axis ?? facts.batchAxis;
       this.#learn(facts, used.get(name), lifetime.get(name), halflife);
     }
+    this.#forget(report.atSeconds);
     this.#updateMeans();
-  }
-
-  /** Forgets models that no worker among these has ever listed, and the workers that are not among them. */
-  retain(workers: ReadonlySet<WorkerId>): void {
-    const listed = new Set<string>();
-    for (const [worker, counters] of this.#baselines) {
-      if (!workers.has(worker)) this.#baselines.delete(worker);
-      else for (const name of counters.keys()) listed.add(name);
-    }
-    for (const name of this.#facts.keys()) if (!listed.has(name)) this.#facts.delete(name);
   }
 
   /** Device-seconds one item is expected to take: its own, else the fleet's mean, else 1; never 0. */
@@ -172,6 +168,18 @@ export class WorkCosts {
       });
       facts.itemFoldedAt = now;
     }
+  }
+
+  #forget(nowSeconds: number): void {
+    const listed = new Set<string>();
+    for (const [worker, baselines] of this.#baselines) {
+      for (const [model, { seenAtSeconds }] of baselines) {
+        if (nowSeconds - seenAtSeconds > REMEMBERED_SECONDS) baselines.delete(model);
+        else listed.add(model);
+      }
+      if (baselines.size === 0) this.#baselines.delete(worker);
+    }
+    for (const model of this.#facts.keys()) if (!listed.has(model)) this.#facts.delete(model);
   }
 
   #updateMeans(): void {

@@ -102,10 +102,14 @@ Deno.test("costs: unknown models borrow the mean of the positive ones, else 1", 
   assert.equal(costs.requestCostOf("unknown"), 2);
 });
 
-Deno.test("costs: retain() forgets workers that left for good, and their models", () => {
+Deno.test("costs: what has long been gone is forgotten, and comes back as new", () => {
   const costs = new WorkCosts();
-  costs.observe(fleetReport(["a"], [modelReport("m")]), 100);
-  costs.observe(fleetReport(["b"], [modelReport("n")]), 100);
-  costs.retain(new Set(["b"]));
+  const at = (atSeconds: number) => ({ atSeconds });
+  costs.observe(fleetReport(["a"], [served(100, 10), modelReport("gone")], at(0)), 100);
+  costs.observe(fleetReport(["b"], [modelReport("n")], at(300)), 100);
+  assert.deepEqual([...costs.models.keys()], ["m", "gone", "n"]);
+  costs.observe(fleetReport(["b"], [modelReport("n")], at(700)), 100);
   assert.deepEqual([...costs.models.keys()], ["n"]);
+  costs.observe(fleetReport(["a"], [served(500, 10)], at(710)), 100);
+  assert.equal(costs.fleetCompute, 0);
 });
