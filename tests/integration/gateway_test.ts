@@ -85,12 +85,16 @@ async function metrics({ gateway }: Fleet): Promise<void> {
 
 async function cancellation({ workers, gateway }: Fleet): Promise<void> {
   await using client = connect(gateway);
-  const inFlight = async () => {
+  const total = async (start: (name: string) => string) => {
     const counts = await Promise.all(
-      workers.map((worker) => sampleSum(worker, "worker_inflight_requests")),
+      workers.map((worker, index) => sampleSum(worker, start(`worker="worker${index}"`))),
     );
     return counts.reduce((sum, count) => sum + count, 0);
   };
+  const inFlight = () => total((worker) => `worker_inflight_requests{${worker}}`);
+  const cancelled = () =>
+    total((worker) => `worker_rpcs_total{${worker},method="ModelInfer",status="CANCELLED"}`);
+  const busy = await inFlight();
   const controller = new AbortController();
   // The hook of this model waits for ever for such a text.
   const data = encodeBytesElements([Uint8Array.of(0x15)]);
@@ -99,10 +103,12 @@ async function cancellation({ workers, gateway }: Fleet): Promise<void> {
     inputs: [{ name: "text", datatype: "BYTES", shape: [1], data }],
   }, { signal: controller.signal });
   const ended = assert.rejects(call, { status: "CANCELLED" });
-  await until(async () => await inFlight() === 1, "the call is on a worker");
+  await until(async () => await inFlight() > busy, "the call is on a worker");
+  const before = await cancelled();
   controller.abort();
   await ended;
-  await until(async () => await inFlight() === 0, "the worker has let it go");
+  await until(async () => await cancelled() === before + 1, "the worker hears of it");
+  await until(async () => await sampleSum(gateway, "gateway_inflight") === 0, "it is let go");
 }
 
 async function members({ workers }: Fleet): Promise<void> {
