@@ -156,8 +156,11 @@ export class LoadRun {
     });
     let dueMs = arrivals.next();
     for (; dueMs < endMs && !this.#over.signal.aborted; dueMs = arrivals.next()) {
-      const waitMs = dueMs - clock.now();
-      if (waitMs > 0) await clock.sleep(waitMs, this.#over.signal);
+      // Timers go off on whole milliseconds, some a little early; no request may go before it is due.
+      for (let waitMs = dueMs - clock.now(); waitMs > 0 && !this.#over.signal.aborted;) {
+        await clock.sleep(Math.ceil(waitMs), this.#over.signal);
+        waitMs = dueMs - clock.now();
+      }
       while (this.#inFlight >= this.#concurrency && !this.#over.signal.aborted) {
         await new Promise<void>((resolve) => this.#onSlot = resolve);
       }
