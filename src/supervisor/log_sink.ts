@@ -9,14 +9,16 @@ export interface LogSinkOptions {
   readonly write: (bytes: Uint8Array) => Promise<number>;
   /** What may wait to be written before writers have to. */
   readonly maxBytes?: number;
-  /** Without progress for so long, lines beyond `maxBytes` are dropped. */
+  /** With less than `MIN_PROGRESS_BYTES` taken in so long, lines beyond `maxBytes` are dropped. */
   readonly stallMs?: number;
   /** The line that says how many were dropped. */
   readonly describeLoss?: (lines: number) => string;
 }
 
-/** Most bytes handed over in one write. */
-const WRITE_BYTES = 1 << 18;
+/** Most bytes handed over in one write, which blocks until a pipe has room for all of them. */
+const WRITE_BYTES = 1 << 16;
+/** A reader that takes less than this per `stallMs` must not set the pace of those who log. */
+const MIN_PROGRESS_BYTES = 1 << 16;
 const encoder = new TextEncoder();
 
 /** States: flowing; full (writers wait); stalled (lines are dropped); broken (nobody reads, for good). */
@@ -26,6 +28,8 @@ export class LogSink {
   #size = 0;
   #dropped = 0;
   #isStalled = false;
+  /** Bytes taken since progress was last judged. */
+  #progress = 0;
   #isBroken = false;
   #writing: Promise<void> | undefined;
   #room: PromiseWithResolvers<void> | undefined;
@@ -81,39 +85,49 @@ export class LogSink {
   async #writeAll(): Promise<void> {
     // The caller keeps this promise before anything is written.
     await Promise.resolve();
+    const judgement = setInterval(() => {
+      this.#isStalled = this.#progress < MIN_PROGRESS_BYTES;
+      this.#progress = 0;
+      if (this.#isStalled) this.#makeRoom();
+    }, this.#options.stallMs);
     while (this.#queue.length > 0) {
       const block = this.#nextBlock();
       for (let at = 0; at < block.length;) {
         const size = await this.#write(block.subarray(at));
-        if (size === undefined) return this.#break();
+        if (size === undefined) {
+          this.#break();
+          break;
+        }
         at += size;
         this.#size -= size;
-        this.#isStalled = false;
+        this.#progress += size;
+        if (this.#progress >= MIN_PROGRESS_BYTES) this.#isStalled = false;
       }
-      this.#makeRoom();
-      if (this.#dropped > 0 && this.#size < this.#options.maxBytes) {
-        const lost = this.#dropped;
-        this.#dropped = 0;
-        this.#add("", this.#options.describeLoss(lost));
+      if (this.#size < this.#options.maxBytes) {
+        this.#makeRoom();
+        this.#reportLoss();
       }
     }
+    clearInterval(judgement);
+    this.#isStalled = false;
     // In the turn that found the queue empty: a line added later finds nobody writing.
     this.#writing = undefined;
   }
 
+  #reportLoss(): void {
+    if (this.#dropped === 0) return;
+    const lost = this.#dropped;
+    this.#dropped = 0;
+    this.#add("", this.#options.describeLoss(lost));
+  }
+
   /** How many bytes were taken; `undefined` when none ever will be. */
   async #write(bytes: Uint8Array): Promise<number | undefined> {
-    const stalled = setTimeout(() => {
-      this.#isStalled = true;
-      this.#makeRoom();
-    }, this.#options.stallMs);
     try {
       return await this.#options.write(bytes);
     } catch {
       // A closed standard output must not take the node down, and there is nowhere to say so.
       return undefined;
-    } finally {
-      clearTimeout(stalled);
     }
   }
 
@@ -141,7 +155,7 @@ export class LogSink {
 
   #break(): void {
     this.#isBroken = true;
-    this.#writing = undefined;
+    this.#dropped = 0;
     this.#queue = [];
     this.#size = 0;
     this.#makeRoom();

@@ -91,6 +91,25 @@ Deno.test("LogSink drops what does not fit while output stands still, and says h
   assert.equal(output(), "0123456789\n0123456789\n2 log lines were dropped\n");
 });
 
+Deno.test("LogSink does not let a reader that barely reads set the pace", async () => {
+  let isOpen = false;
+  const sink = new LogSink({
+    // A byte now and then is progress, but not enough.
+    write: (block) => {
+      if (isOpen) return Promise.resolve(block.length);
+      return new Promise((resolve) => setTimeout(() => resolve(1), 1));
+    },
+    maxBytes: 20,
+    stallMs: 20,
+    describeLoss: (lines) => `lost ${lines}`,
+  });
+  sink.line("", "x".repeat(100_000));
+  await sink.line("", "dropped");
+  assert.equal(sink.line("", "dropped"), undefined);
+  isOpen = true;
+  assert.equal(await sink.flush(10_000), true);
+});
+
 Deno.test("LogSink writes a line that is added in any turn of the loop", async () => {
   const { sink, output } = memorySink();
   let expected = "";
