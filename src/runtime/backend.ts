@@ -80,6 +80,13 @@ export interface RunResult {
   readonly stages: StageSeconds;
 }
 
+/** A device buffer of host memory that was not copied. */
+export interface AdoptedBuffer {
+  readonly buffer: DeviceBuffer;
+  /** Disposes the buffer; settles when the device does not use the memory any more. */
+  release(): Promise<void>;
+}
+
 /** One client on one device. */
 export interface Backend extends AsyncDisposable {
   /** `cpu` or `cuda`: what is really in use. */
@@ -88,6 +95,11 @@ export interface Backend extends AsyncDisposable {
   readonly deviceKind: string;
   /** Changes whenever serialized programs stop being interchangeable: plugin build, API, platform. */
   readonly fingerprint: string;
+  /**
+   * Whether a second `run`, started while one is in progress, has its copies done beside the other's
+   * execution. Executions follow each other in the order of the calls, with or without.
+   */
+  readonly overlapsTransfers: boolean;
   /**
    * Compiles StableHLO (a portable artifact or MLIR text) for the device, off the event loop.
    * @throws {PjrtError} with the compiler's own message
@@ -100,6 +112,12 @@ export interface Backend extends AsyncDisposable {
    * @throws {TypeError} when `data` is not exactly the bytes of `spec`
    */
   upload(spec: TensorSpec, data: Uint8Array): Promise<DeviceBuffer>;
+  /**
+   * Makes a device buffer of host memory without copying it; absent where the device has memory of its
+   * own. `data` begins on a multiple of 64 bytes, and stays as it is until the buffer is released.
+   * @throws {TypeError} when `data` is not exactly the bytes of `spec`
+   */
+  adopt?(spec: TensorSpec, data: Uint8Array): AdoptedBuffer;
   /** Copies a tensor to the host: into `target` when given (exactly its length), else a new array. */
   download(buffer: DeviceBuffer, target?: Uint8Array): Promise<Uint8Array>;
   /**

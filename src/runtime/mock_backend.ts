@@ -35,6 +35,8 @@ export interface MockBackendOptions {
   /** Default `mock`. */
   readonly fingerprint?: string;
   readonly memory?: () => DeviceMemory | undefined;
+  /** Default false. */
+  readonly overlapsTransfers?: boolean;
 }
 
 /** A closed gate: calls that meet it wait until it opens. */
@@ -52,6 +54,7 @@ export class MockBackend implements Backend {
   readonly platform: string;
   readonly deviceKind: string;
   readonly fingerprint: string;
+  readonly overlapsTransfers: boolean;
   /** How often each call was made. */
   readonly calls: Record<MockCall, number> = {
     compile: 0,
@@ -71,6 +74,7 @@ export class MockBackend implements Backend {
     this.platform = options.platform ?? "cpu";
     this.deviceKind = options.deviceKind ?? "mock";
     this.fingerprint = options.fingerprint ?? "mock";
+    this.overlapsTransfers = options.overlapsTransfers ?? false;
   }
 
   /** The next such call fails with `error`; several queue up. */

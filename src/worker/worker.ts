@@ -6,6 +6,7 @@
  */
 
 import { readFileSync } from "node:fs";
+import { setImmediate } from "node:timers";
 import manifest from "../../deno.json" with { type: "json" };
 import { exitNow, getAffinity, setProcessAffinity } from "../../ffi/libc/mod.ts";
 import { type Origins, parseCpuList, type ServerConfig } from "../config/mod.ts";
@@ -229,6 +230,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   limitThreads(config.runtime.workerThreads, config.runtime.workerCores);
   const backend = stack.use(await openBackend(config.runtime, logger));
   state.backend = backend;
+  if (backend.overlapsTransfers) scheduler.overlapTransfers();
   logger.info("device", { platform: backend.platform, kind: backend.deviceKind });
   const executableCache = config.cacheDir === "" ? undefined : stack.use(
     await openExecutableCache({
@@ -351,6 +353,7 @@ function createScheduler(
     halfLifeSeconds: scheduler.emaHalflifeSeconds,
     costAlpha: scheduler.costEmaAlpha,
     maxQueueDepth: scheduler.maxQueueDepth,
+    nextTurn: () => new Promise((resolve) => setImmediate(resolve)),
     onDispatch,
   });
 }

@@ -26,7 +26,7 @@ import { type CreateOption, PjrtClient } from "./client.ts";
 import { encodeCompileOptions } from "./compile_options.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 import { PjrtProgram } from "./program.ts";
-import { download, upload } from "./transfer.ts";
+import { adopt, download, upload } from "./transfer.ts";
 
 export interface PjrtBackendOptions {
   /** The plugin's shared library. */
@@ -42,6 +42,11 @@ export interface PjrtBackendOptions {
   readonly allocator?: "default" | "platform" | "bfc" | "cuda_async";
   /** CUDA: ordinals the plugin may see, after `CUDA_VISIBLE_DEVICES`. Default: all. */
   readonly visibleDevices?: readonly number[];
+  /**
+   * Whether copies are to run beside executions. Default: on CUDA, which has engines for that; on a CPU
+   * they are the same cores' work.
+   */
+  readonly overlapTransfers?: boolean;
   readonly logger?: Logger;
 }
 
@@ -67,7 +72,7 @@ export async function openPjrtBackend(options: PjrtBackendOptions): Promise<Back
   );
   try {
     checkPlatform(options, client);
-    return new PjrtBackend(client, options.platform, await fingerprintOf(client));
+    return new PjrtBackend(client, options, await fingerprintOf(client));
   } catch (error) {
     await client.close();
     throw error;
@@ -115,13 +120,17 @@ class PjrtBackend implements Backend {
   readonly platform: string;
   readonly deviceKind: string;
   readonly fingerprint: string;
+  readonly overlapsTransfers: boolean;
+  readonly adopt: Backend["adopt"];
   readonly #client: PjrtClient;
 
-  constructor(client: PjrtClient, platform: string, fingerprint: string) {
+  constructor(client: PjrtClient, options: PjrtBackendOptions, fingerprint: string) {
     this.#client = client;
-    this.platform = platform;
+    this.platform = options.platform;
+    this.overlapsTransfers = options.overlapTransfers ?? options.platform === "cuda";
     this.deviceKind = client.deviceKind;
     this.fingerprint = fingerprint;
+    if (this.platform === "cpu") this.adopt = (spec, data) => adopt(client, spec, data);
   }
 
   compile(code: Uint8Array, settings: CompileSettings = {}): Promise<Program> {

@@ -17,6 +17,7 @@ import {
   type PjrtPlugin,
 } from "../../../ffi/mod.ts";
 import { ConfigError, UnavailableError } from "../../errors.ts";
+import { EventWaiter } from "./event_waiter.ts";
 import { HandleTable } from "./handle.ts";
 import { POLL_MILLISECONDS, type PollPolicy } from "./poll_policy.ts";
 
@@ -43,6 +44,9 @@ export class PjrtClient {
 
   /** Executions in progress, which the plugin bounds per device. */
   dispatches = 0;
+  /** An `Execute` on its way to the device from another thread: the next one waits for it. */
+  launching: Promise<unknown> | undefined;
+  readonly #waiter: EventWaiter;
   readonly #inFlight = new Set<Promise<unknown>>();
   #isClosing = false;
   #closed: Promise<void> | undefined;
@@ -65,6 +69,7 @@ export class PjrtClient {
     this.handles.count("client", 1);
     this.address = address;
     this.device = device;
+    this.#waiter = new EventWaiter(api);
     this.#isReady = api.args("PJRT_Event_IsReady");
     this.#eventError = api.args("PJRT_Event_Error");
     this.#destroyEvent = api.args("PJRT_Event_Destroy");
@@ -149,18 +154,16 @@ export class PjrtClient {
   }
 
   /**
-   * Waits for an event and frees it: without leaving this thread when it has happened already, or happens
-   * while `polling` finds it worth looking.
+   * Waits for an event and frees it: without giving up this thread when it has happened already, or
+   * happens while `polling` finds it worth looking.
    * @throws {PjrtError} with what the event reports
    */
   async settle(event: Address<"PJRT_Event">, polling?: PollPolicy): Promise<void> {
     try {
-      if (this.isReady(event) || (polling?.next() && await this.#poll(event, polling))) {
-        this.eventError(event);
-      } else {
-        const args = this.api.args("PJRT_Event_Await").set("event", event);
-        await this.api.callAsync("PJRT_Event_Await", args);
+      if (!(this.isReady(event) || (polling?.next() && await this.#poll(event, polling)))) {
+        await this.#waiter.wait(event);
       }
+      this.eventError(event);
     } finally {
       this.destroyEvent(event);
     }
@@ -208,6 +211,7 @@ export class PjrtClient {
     this.handles.disposeAll();
     this.handles.count("client", -1);
     await destroyClient(this.api, this.address);
+    this.#waiter[Symbol.dispose]();
   }
 }
 

@@ -74,9 +74,10 @@ export class Dispatcher {
   execute(buffers: readonly PjrtBuffer[]): Promise<BufferAddress[]> {
     return this.#withCall(async (call) => {
       buffers.forEach((buffer, index) => call.frame.inputs[index] = call.borrow(buffer.handle));
-      await this.#execute(call.frame, call.frame.doneAddress);
+      const launch = await this.#execute(call.frame, call.frame.doneAddress);
       const results = Array.from(call.frame.outputs) as BufferAddress[];
       call.awaitLater(call.frame.done[0] as EventAddress);
+      this.#learn(launch, call.isFirstReady());
       const failure = await call.settleFirst(this.#polling);
       if (failure === undefined) return results;
       for (const result of results) this.#client.destroyBuffer(result);
@@ -98,7 +99,7 @@ export class Dispatcher {
         frame.inputs[inputs.length + index] = call.borrow(buffer.handle)
       );
       const uploaded = performance.now();
-      await this.#execute(frame, this.#timesDownloads ? frame.doneAddress : 0n);
+      const launch = await this.#execute(frame, this.#timesDownloads ? frame.doneAddress : 0n);
       call.adoptResults();
       if (this.#timesDownloads) call.awaitLater(frame.done[0] as EventAddress);
       const outputs = this.#signature.results.map((spec, index) =>
@@ -106,6 +107,7 @@ export class Dispatcher {
       );
       // Started before the results exist: the plugin copies each as soon as it does.
       outputs.forEach((target, index) => call.download(index, target));
+      this.#learn(launch, call.isFirstReady());
       let failure = await call.settleFirst(this.#polling);
       const executed = performance.now();
       failure ??= await call.settle();
@@ -133,15 +135,39 @@ export class Dispatcher {
     }
   }
 
-  async #execute(frame: Frame, doneAddress: bigint): Promise<void> {
-    const { api, dispatches } = this.#client;
+  /** Executions reach the device in the order of these calls, whichever thread makes them. */
+  async #execute(frame: Frame, doneAddress: bigint): Promise<Launch> {
+    const client = this.#client;
+    while (client.launching) await client.launching;
     const args = frame.execute.set("device_complete_events", doneAddress);
-    const isInline = this.#policy.isInline && dispatches <= MAX_INLINE_IN_FLIGHT;
+    const isInline = this.#policy.isInline && client.dispatches <= MAX_INLINE_IN_FLIGHT;
     const started = performance.now();
-    if (isInline) api.call("PJRT_LoadedExecutable_Execute", args);
-    else await api.callAsync("PJRT_LoadedExecutable_Execute", args);
-    this.#policy.observe(isInline, (performance.now() - started) * 1000);
+    if (isInline) client.api.call("PJRT_LoadedExecutable_Execute", args);
+    else {
+      const call = client.api.callAsync("PJRT_LoadedExecutable_Execute", args);
+      const launching = client.launching = call.then(() => {}, () => {});
+      try {
+        await call;
+      } finally {
+        if (client.launching === launching) client.launching = undefined;
+      }
+    }
+    return { isInline, micros: (performance.now() - started) * 1000 };
   }
+
+  /**
+   * What did not exist when an inline call returned was not computed by it: that the call took long then
+   * says that this thread had to wait for a processor, nothing about the program.
+   */
+  #learn({ isInline, micros }: Launch, isDone: boolean): void {
+    this.#policy.observe(isInline, isInline && !isDone ? 0 : micros);
+  }
+}
+
+/** How an `Execute` was called, and how long that took. */
+interface Launch {
+  readonly isInline: boolean;
+  readonly micros: number;
 }
 
 /** The native memory of one execution, reusable once the call it serves has finished. */
@@ -256,6 +282,12 @@ class Call {
   awaitLater(event: EventAddress): void {
     this.#client.handles.count("event", 1);
     this.#writing.push(event);
+  }
+
+  /** Whether the event registered first has happened. */
+  isFirstReady(): boolean {
+    const [event] = this.#writing;
+    return event === undefined || this.#client.isReady(event);
   }
 
   /** Waits for the event registered first. Returns its failure. */

@@ -1,9 +1,9 @@
 /**
- * Decides whether to look for the end of an execution between turns of the event loop instead of waiting
- * for it on another thread. Waking that thread and then this one costs more than a short program: for a
- * 784-512-10 perceptron, one row, on two otherwise idle cores, 340 us and 600 us of processor time per
- * dispatch with the wait, 130 us and 330 us with polling; 7 100 against 11 300 dispatches/s with eight in
- * flight. Every turn serves whatever else is ready, so nobody waits for the poller.
+ * Decides whether to look for the end of an execution between turns of the event loop instead of being
+ * woken for it. To be woken costs more than a short program: for a 784-512-10 perceptron, one row, on two
+ * otherwise idle cores, 340 us and 600 us of processor time per dispatch with a thread that waited, 130 us
+ * and 330 us with polling; 7 100 against 11 300 dispatches/s with eight in flight. Every turn serves
+ * whatever else is ready, so nobody waits for the poller.
  */
 
 /** How long one execution is polled for. What takes longer gains nothing from it. */

@@ -3,6 +3,7 @@
 import { addressOf, allocate, type ArgsOf, PJRT_HostBufferSemantics } from "../../../ffi/mod.ts";
 import { datatypeInfo, type TensorSpec } from "../../tensor/mod.ts";
 import { checkByteLength } from "../arguments.ts";
+import type { AdoptedBuffer } from "../backend.ts";
 import { PjrtBuffer } from "./buffer.ts";
 import type { PjrtClient } from "./client.ts";
 
@@ -52,6 +53,33 @@ export async function upload(
     args.keep("data", undefined);
   }
   return buffer;
+}
+
+/**
+ * Makes a device buffer of `data` as it lies, for a device that computes in host memory. `data` stays as
+ * and where it is until `release` has settled.
+ */
+export function adopt(client: PjrtClient, spec: TensorSpec, data: Uint8Array): AdoptedBuffer {
+  checkByteLength(spec, data, "tensor");
+  const args = uploadArgs(client, spec)
+    .point("data", data)
+    .set("host_buffer_semantics", PJRT_HostBufferSemantics.kImmutableZeroCopy);
+  client.api.call("PJRT_Client_BufferFromHostBuffer", args);
+  const buffer = new PjrtBuffer(client, spec, args.take("buffer"));
+  // Happens when the device has let go of the memory: with the last dispatch after `dispose`.
+  const letGo = args.take("done_with_host_buffer");
+  client.handles.count("event", 1);
+  let released: Promise<void> | undefined;
+  return {
+    buffer,
+    release: () => {
+      buffer[Symbol.dispose]();
+      released ??= client.track(() => client.settle(letGo)).finally(() =>
+        args.keep("data", undefined)
+      );
+      return released;
+    },
+  };
 }
 
 /** Copies a buffer to the host: into `target` when given, which must have exactly its length. */
