@@ -244,8 +244,8 @@ export function summarize(before, now) {
   return {
     isGateway,
     figures: [
-      { name: "Requests per second", text: formatNumber(all), value: all },
-      { name: "Failed per second", text: formatNumber(failed), value: failed },
+      { name: "Requests/s", text: formatNumber(all), value: all },
+      { name: "Failed/s", text: formatNumber(failed), value: failed },
       ...[0.5, 0.99].map((quantile) => {
         const value = quantileOf(before, now, latency, quantile, calls);
         return { name: `Latency p${quantile * 100}`, text: formatSeconds(value), value };
@@ -331,23 +331,11 @@ function workerTable(before, now) {
  * @returns {Table}
  */
 function modelTable(before, now) {
-  const workers = labelValues(
-    now.series,
-    ["worker_model_resident", "worker_requests_total"],
-    "worker",
-  );
-  const rows = workers.flatMap((worker) =>
-    labelValues(
-      new Map(
-        ["worker_model_resident", "worker_requests_total"].map((name) => [
-          name,
-          select(now.series, name, { worker }),
-        ]),
-      ),
-      ["worker_model_resident", "worker_requests_total"],
-      "model",
-    ).map((model) => modelRow(before, now, worker, model))
-  );
+  const names = ["worker_model_resident", "worker_requests_total"];
+  const rows = labelValues(now.series, names, "model").flatMap((model) => {
+    const own = new Map(names.map((name) => [name, select(now.series, name, { model })]));
+    return labelValues(own, names, "worker").map((worker) => modelRow(before, now, worker, model));
+  });
   return {
     caption: "A model that several workers serve has a row for each.",
     columns: [
@@ -549,7 +537,7 @@ class Page {
       const { isReady, progress, version, commit } = await status.json();
       this.#show(summarize(this.#last, now), now);
       byId("version").textContent = `${version} (${commit})`;
-      const text = isReady ? `ready, ${progress}` : `not ready: ${progress}`;
+      const text = isReady ? progress : `not ready: ${progress}`;
       // Only when it changed: a screen reader speaks it.
       if (state.textContent !== text) state.textContent = text;
       state.className = isReady ? "good" : "bad";

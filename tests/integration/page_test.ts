@@ -1,0 +1,135 @@
+/** The page at `/` in a real browser, where this machine has one. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Logger } from "../../src/log.ts";
+import { serveHttp } from "../../src/metrics/mod.ts";
+import { float32Bytes, temporaryDirectory } from "../harness/bundle_builder.ts";
+import { findBrowser, openPage } from "../harness/browser.ts";
+import { connect } from "../harness/client.ts";
+import { startServer } from "../harness/server.ts";
+
+const digits = fileURLToPath(new URL("../../examples/digits/bundle/digits", import.meta.url));
+/** What would be an element if the page took names for markup. */
+const EVIL = "<img src=x onerror=alert(1)>";
+
+const browser = await findBrowser();
+if (browser === undefined) {
+  console.log("NOT RUN: the page in a browser (there is no chromium); its files are checked");
+}
+
+/** The texts of a table's cells, row by row. */
+const cells = (section: string) =>
+  `[...document.querySelectorAll("#${section} tbody tr")]` +
+  `.map((row) => [...row.cells].map((cell) => cell.textContent))`;
+
+Deno.test("a worker's page shows its models live, names as text", async () => {
+  await using folder = await temporaryDirectory();
+  for (const name of ["digits", EVIL]) {
+    await Deno.mkdir(join(folder.path, name));
+    for await (const file of Deno.readDir(digits)) {
+      await Deno.copyFile(join(digits, file.name), join(folder.path, name, file.name));
+    }
+  }
+  await using server = await startServer({ modelDirs: [folder.path] });
+  const { status, body } = await server.http("/");
+  assert.equal(status, 200);
+  assert.match(body, /<script type="module" src="page.js"><\/script>/);
+  if (browser === undefined) return;
+
+  await using client = connect(server);
+  let isOver = false;
+  const load = (async () => {
+    const data = float32Bytes(new Array(5 * 64).fill(0));
+    const image = { name: "image", datatype: "FP32" as const, shape: [5, 64], data };
+    while (!isOver) {
+      await client.inference.infer({ modelName: EVIL, inputs: [image] });
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  })();
+  try {
+    await using page = await openPage(browser, `http://127.0.0.1:${server.httpPort}/`);
+    // The second reading has rates.
+    await page.until(
+      `${cells("models")}.some((row) => Number(row[5]) > 0)`,
+      `document.body.innerText`,
+    );
+    const models = await page.evaluate<string[][]>(cells("models"));
+    assert.deepEqual(models.map(([name, worker, weights]) => [name, worker, weights]), [
+      [EVIL, "worker0", "on device"],
+      ["digits", "worker0", "on device"],
+    ]);
+    const busy = models[0]!;
+    assert.equal(busy[7], "5");
+    assert.match(busy[8]!, /^[\d.]+ (µs|ms|s)$/);
+    assert.equal(await page.evaluate(`document.images.length`), 0);
+    assert.equal(
+      await page.evaluate(`document.querySelector("#state").textContent`),
+      "2 of 2 models ready",
+    );
+    assert.equal(await page.evaluate(`document.querySelector("#role").textContent`), "worker");
+    assert.equal((await page.evaluate<string[][]>(cells("workers"))).length, 1);
+    assert.equal(await page.evaluate(`document.querySelector("#placement").hidden`), true);
+    for (const scheme of ["light", "dark"] as const) {
+      await page.present({ width: 390, height: 800, scheme });
+      const color = await page.evaluate<string>(`getComputedStyle(document.body).backgroundColor`);
+      assert.equal(color, scheme === "light" ? "rgb(255, 255, 255)" : "rgb(20, 23, 27)");
+      // Tables scroll in their own frames, the page does not.
+      assert.ok(await page.evaluate(`document.documentElement.scrollWidth <= 390`), scheme);
+    }
+    await page.evaluate(`document.querySelector("#pause").click()`);
+    assert.equal(
+      await page.evaluate(`document.querySelector("#pause").getAttribute("aria-pressed")`),
+      "true",
+    );
+    assert.deepEqual(page.complaints, []);
+  } finally {
+    isOver = true;
+    await load;
+  }
+});
+
+Deno.test("a gateway's page shows its workers and where models are placed", async () => {
+  if (browser === undefined) return console.log("NOT RUN: there is no chromium");
+  let routed = 0;
+  const metrics = () => {
+    routed += 100;
+    return Promise.resolve(`
+gateway_routing_table_size 1
+gateway_worker_ready{worker="a"} 1
+gateway_worker_ready{worker="b"} 0
+gateway_placement_weight{model="m",worker="a"} 1
+gateway_placement_weight{model="m",worker="b"} 0
+gateway_model_replicas{model="m"} 1
+gateway_replica_routed_total{model="m",worker="a"} ${routed}
+worker_model_resident{worker="a",model="m"} 1
+`);
+  };
+  await using endpoint = serveHttp({
+    hostname: "127.0.0.1",
+    port: 0,
+    metrics,
+    readiness: () => ({ isReady: false, progress: "1 of 2 workers ready" }),
+    logger: new Logger({ write: () => {} }),
+  });
+  await using page = await openPage(browser, `http://127.0.0.1:${endpoint.port}/`);
+  await page.until(`/\\d\\/s/.test(${cells("placement")}[0]?.[3])`, `document.body.innerText`);
+  const [[model, replicas, , a, b]] = await page.evaluate<[string[]]>(cells("placement"));
+  assert.deepEqual([model, replicas, b], ["m", "1", "–"]);
+  assert.match(a!, /^100 % · [\d.]+( k)?\/s$/);
+  assert.deepEqual(
+    (await page.evaluate<string[][]>(cells("workers"))).map(([name, state]) => [name, state]),
+    [["a", "ready"], ["b", "not ready"]],
+  );
+  assert.equal(
+    await page.evaluate(`document.querySelector("#state").textContent`),
+    "not ready: 1 of 2 workers ready",
+  );
+  // The page says so when the server is gone, and goes on asking.
+  await endpoint.close();
+  await page.until(
+    `/^no answer/.test(document.querySelector("#state").textContent)`,
+    `document.body.innerText`,
+  );
+});
