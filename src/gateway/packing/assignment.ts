@@ -36,6 +36,7 @@ export class Assignment {
   readonly models: readonly PackModel[];
   readonly #compute: number[];
   readonly #bytes: number[];
+  readonly #counts: number[];
   readonly #indices: ReadonlyMap<WorkerId, number>;
   readonly #places = new Map<PackModel, readonly number[]>();
 
@@ -44,6 +45,7 @@ export class Assignment {
     this.models = models;
     this.#compute = this.workers.map(() => 0);
     this.#bytes = this.workers.map(() => 0);
+    this.#counts = this.workers.map(() => 0);
     this.#indices = new Map(this.workers.map(({ worker }, index) => [worker, index]));
   }
 
@@ -73,6 +75,14 @@ export class Assignment {
     const { budgetBytes } = this.workers[index]!;
     const memory = budgetBytes > 0 ? (this.#bytes[index]! + bytes) / budgetBytes : 0;
     return Math.max(this.#compute[index]! + compute, memory);
+  }
+
+  /**
+   * Which of two workers under equal pressure has less: bytes, then models, then the name decides. Without
+   * budgets and before any demand is known this is what spreads the models out.
+   */
+  compareHeld(a: number, b: number): number {
+    return this.#bytes[a]! - this.#bytes[b]! || this.#counts[a]! - this.#counts[b]! || a - b;
   }
 
   /** Whether a worker has room for this much more. */
@@ -114,6 +124,7 @@ export class Assignment {
     for (const index of places) {
       this.#compute[index]! += sign * model.utilization / places.length;
       this.#bytes[index]! += sign * model.weightBytes;
+      this.#counts[index]! += sign;
     }
   }
 }

@@ -130,7 +130,9 @@ function chooseOne(
   let lowest = Infinity;
   for (const index of candidates) {
     const pressure = assignment.pressure(index, utilization, weightBytes);
-    if (pressure < lowest) {
+    if (
+      pressure < lowest || (pressure === lowest && assignment.compareHeld(index, best) < 0)
+    ) {
       lowest = pressure;
       best = index;
     }
@@ -167,7 +169,7 @@ function chooseSeveral(
   });
   ranked.sort((a, b) =>
     Number(a.isTooSmall) - Number(b.isTooSmall) || a.pressure - b.pressure ||
-    Number(b.isPrevious) - Number(a.isPrevious) || a.index - b.index
+    Number(b.isPrevious) - Number(a.isPrevious) || assignment.compareHeld(a.index, b.index)
   );
   return ranked.slice(0, count).map(({ index }) => index);
 }

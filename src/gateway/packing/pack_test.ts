@@ -46,6 +46,13 @@ Deno.test("pack() places cold models by memory", () => {
   assert.deepEqual(placementOf({ models, budgets: [100, 100] }), { x: ["a"], y: ["b"], z: ["b"] });
 });
 
+Deno.test("pack() spreads cold models without budgets by bytes, then by number", () => {
+  const sized = [70, 30, 20, 10].map((weightBytes, index) => model(`m${index}`, { weightBytes }));
+  assert.deepEqual(placementOf({ models: sized }), { m0: ["a"], m1: ["b"], m2: ["b"], m3: ["b"] });
+  const weightless = ["x", "y", "z"].map((name) => model(name));
+  assert.deepEqual(placementOf({ models: weightless }), { x: ["a"], y: ["b"], z: ["a"] });
+});
+
 Deno.test("pack() takes the larger of compute and memory as pressure", () => {
   const models = [
     model("busy", { utilization: 0.5 }),

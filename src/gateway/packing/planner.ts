@@ -165,7 +165,8 @@ export class PackingPlanner {
     this.#lastRepackAtSeconds = nowSeconds;
     this.repacks.set(trigger, (this.repacks.get(trigger) ?? 0) + 1);
     this.#logRepack(this.#last, result);
-    this.#compact(before);
+    // At the start nothing has been placed that could now be in the way.
+    if (trigger !== "startup") this.#compact(before);
   }
 
   /** Models that came up or went since the last poll are placed or dropped; nothing else moves. */

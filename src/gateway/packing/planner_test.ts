@@ -149,10 +149,7 @@ Deno.test("planner: a worker that misses a poll stays, and brings no spurious re
 });
 
 Deno.test("planner: a worker that stays away is packed without", () => {
-  const subject = new Subject();
   const models = [used(5), modelReport("n")];
-  subject.tick(["a", "b"], models);
-  assert.deepEqual([...subject.planner.placement.values()].flat().sort(), ["a", "a"]);
   const spread = new Subject({ defaultReplicas: "all" });
   spread.tick(["a", "b"], models);
   let polls = 0;
@@ -232,31 +229,37 @@ Deno.test("planner: changed replicas wait for the next repack", () => {
   assert.deepEqual(subject.planner.placement.get("m"), ["a", "b"]);
 });
 
-Deno.test("planner: workers whose models changed are told to compact", () => {
+Deno.test("planner: workers whose models changed are told to compact, every so many repacks", () => {
   const subject = new Subject({ compactionMode: "scheduled", compactionInterval: 2 });
-  const models = [used(0), modelReport("n")];
+  const models = [modelReport("m"), modelReport("n")];
+  const repack = () => {
+    subject.planner.schedule.request();
+    subject.tick(["a", "b", "c"], models);
+  };
   subject.tick(["a", "b", "c"], models);
-  assert.equal(subject.orders.length, 0, "the first of two repacks");
+  repack();
+  assert.equal(subject.orders.length, 0, "the start does not count, and this is the first of two");
+  const [home] = subject.planner.placement.get("n")!;
   subject.policy.changeModel("n", { replicas: 2 });
-  subject.planner.schedule.request();
-  subject.tick(["a", "b", "c"], models);
-  const gained = subject.planner.placement.get("n")!.filter((worker) => worker !== "a");
-  assert.deepEqual(subject.orders, [gained.map((worker) => ({ worker, reloadModels: ["n"] }))]);
+  repack();
+  const gained = subject.planner.placement.get("n")!.filter((worker) => worker !== home);
+  assert.equal(gained.length, 1);
+  assert.deepEqual(subject.orders, [[{ worker: gained[0]!, reloadModels: ["n"] }]]);
   assert.equal(subject.planner.status.repacksSinceCompaction, 0);
-  subject.planner.schedule.request();
-  subject.tick(["a", "b", "c"], models);
-  subject.planner.schedule.request();
-  subject.tick(["a", "b", "c"], models);
+  repack();
+  repack();
   assert.equal(subject.orders.length, 1, "nothing changed since");
   assert.equal(subject.planner.status.repacksSinceCompaction, 2);
 });
 
 Deno.test("planner: eager compaction leaves loading to the requests, off says nothing", () => {
-  const models = [used(0)];
-  const eager = new Subject();
-  eager.tick(["a"], models);
-  assert.deepEqual(eager.orders, [[{ worker: "a", reloadModels: [] }]]);
-  const off = new Subject({ compactionMode: "off" });
-  off.tick(["a"], models);
-  assert.equal(off.orders.length, 0);
+  for (const [compactionMode, expected] of [["eager", 1], ["off", 0]] as const) {
+    const subject = new Subject({ compactionMode });
+    subject.tick(["a", "b"], [modelReport("m")]);
+    subject.policy.changeModel("m", { replicas: 2 });
+    subject.planner.schedule.request();
+    subject.tick(["a", "b"], [modelReport("m")]);
+    assert.equal(subject.orders.length, expected);
+    if (expected > 0) assert.deepEqual(subject.orders, [[{ worker: "b", reloadModels: [] }]]);
+  }
 });
