@@ -1,50 +1,56 @@
 /**
- * `deno task compile [OUTPUT]`: the whole program as one executable, by `deno compile`.
+ * `deno task compile [--portable] [--commit TEXT] [OUTPUT]`: the whole program as one executable file.
  *
- * That needs Deno's `denort` base binary, which Deno downloads from its own host on first use or takes
- * from DENORT_BIN. Where neither can be had this says so; everything still runs from source.
+ * Without `--portable`, by `deno compile`, which needs Deno's base binary `denort`. With it, as a file
+ * that carries Deno itself and unpacks once; see `docs/packaging.md` for what tells them apart.
  */
 
-import { dirname } from "node:path";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { embed, tryOut } from "./compile/executable.ts";
+import { writePortable } from "./compile/portable.ts";
+import { CompileError, stageProgram } from "./compile/stage.ts";
 
-const root = fileURLToPath(new URL("../", import.meta.url));
+const root = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
 
-/** Files that are loaded by path at run time, which `deno compile` cannot see in the imports. */
-const INCLUDED = ["src/worker/hooks/sandbox.ts", "src/worker/hooks/hook_worker.ts"];
-
-async function compile(output: string): Promise<number> {
-  Deno.mkdirSync(dirname(output), { recursive: true });
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "compile",
-      "--quiet",
-      "--no-check",
-      "--allow-all",
-      "--no-prompt",
-      ...INCLUDED.flatMap((path) => ["--include", root + path]),
-      "--output",
-      output,
-      `${root}main.ts`,
-    ],
-    cwd: root,
-    stdout: "inherit",
-    stderr: "piped",
-  }).output();
-  if (code === 0) {
-    console.log(`wrote ${output}`);
-    return 0;
+async function compile(args: string[]): Promise<void> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { portable: { type: "boolean" }, commit: { type: "string" } },
+  });
+  const output = resolve(positionals[0] ?? `${root}/dist/reactantserver`);
+  const folder = Deno.makeTempDirSync({ prefix: "reactantserver-stage-" });
+  try {
+    const stage = await stageProgram({ root, target: folder, commit: values.commit });
+    if (values.portable) {
+      await writePortable({
+        stage,
+        output,
+        deno: Deno.execPath(),
+        cacheFolder: `${root}/.cache/compile`,
+      });
+    } else {
+      Deno.mkdirSync(resolve(output, ".."), { recursive: true });
+      console.log(await embed(stage, output));
+    }
+    console.log(await tryOut(output, stage));
+    const megabytes = (Deno.statSync(output).size / 1e6).toFixed(1);
+    console.log(`wrote ${output} (${megabytes} MB)`);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
   }
-  const text = new TextDecoder().decode(stderr);
-  console.error(text.trim());
-  if (/denort|downloading|error sending request|failed to lookup/i.test(text)) {
-    console.error(
-      "\ncompile: Deno's base binary `denort` could not be fetched. Download the one of Deno " +
-        `${Deno.version.deno} where the network allows it and set DENORT_BIN to its path, or run from ` +
-        "source: ./scripts/deno task serve",
-    );
-  }
-  return 1;
 }
 
-if (import.meta.main) Deno.exitCode = await compile(Deno.args[0] ?? `${root}dist/reactantserver`);
+if (import.meta.main) {
+  try {
+    await compile(Deno.args);
+  } catch (error) {
+    const isExpected = error instanceof CompileError ||
+      (error instanceof TypeError && "code" in error);
+    if (!isExpected) throw error;
+    console.error(`compile: ${error.message}`);
+    Deno.exitCode = 1;
+  }
+}

@@ -1,0 +1,294 @@
+/** The portable file, built here and used the way someone uses it who has nothing but that file. */
+import assert from "node:assert/strict";
+import { copyFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { writePortable } from "../../scripts/compile/portable.ts";
+import { type Stage, stageProgram } from "../../scripts/compile/stage.ts";
+import { runPython } from "../harness/python.ts";
+import { freePort } from "../harness/server.ts";
+import { writeEchoBundles } from "../python/echo_bundles.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+const digits = `${root}/examples/digits/bundle`;
+const plugin = `${root}/.cache/pjrt/xla_cpu_pjrt.so`;
+/** Where a request for anything of the network fails at once. */
+const NO_NETWORK = {
+  HTTP_PROXY: "http://127.0.0.1:9",
+  HTTPS_PROXY: "http://127.0.0.1:9",
+  NO_PROXY: "127.0.0.1,localhost",
+  NPM_CONFIG_REGISTRY: "http://127.0.0.1:9",
+};
+
+interface Outcome {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a file with these variables, a plain PATH and no others. */
+async function run(file: string, args: string[], env: Record<string, string>): Promise<Outcome> {
+  const { code, stdout, stderr } = await new Deno.Command(file, {
+    args,
+    clearEnv: true,
+    env: { PATH: "/usr/bin:/bin", ...env },
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout).trim(), err: decoder.decode(stderr).trim() };
+}
+
+/** Names in a folder that are not the lock every unpacking takes. */
+function entriesOf(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => name !== ".lock");
+}
+
+Deno.test("the portable file", async (t) => {
+  const folder = Deno.makeTempDirSync({ prefix: "portable test " });
+  const fresh = (name: string) => {
+    const path = `${folder}/${name}`;
+    Deno.mkdirSync(path);
+    return path;
+  };
+  const bin = fresh("bin");
+  const file = `${bin}/reactantserver`;
+  let stage: Stage;
+  let version = "";
+  const answers = (outcome: Outcome) =>
+    assert.deepEqual(outcome, { code: 0, out: version, err: "" });
+  try {
+    await t.step("is built of the locked program and answers without a network", async () => {
+      stage = await stageProgram({ root, target: fresh("stage") });
+      const cacheFolder = `${root}/.cache/compile`;
+      await writePortable({ stage, output: file, deno: Deno.execPath(), cacheFolder, level: 1 });
+      // The file alone has to do from here on.
+      Deno.removeSync(stage.folder, { recursive: true });
+      const home = fresh("first home");
+      const first = await runIsolated(file, { HOME: home });
+      assert.deepEqual([first.code, first.err], [0, ""]);
+      version = first.out;
+      assert.ok(version.startsWith(`reactantserver ${stage.version} (commit ${stage.commit}, `));
+      assert.match(version, /^reactantserver \S+ \(commit \S+, portable, Deno 2\.8\.3\)$/);
+    });
+
+    await t.step("unpacks once, for processes that start together", async () => {
+      const env = { HOME: fresh("shared home") };
+      const outcomes = await Promise.all([1, 2, 3].map(() => run(file, ["--version"], env)));
+      for (const outcome of outcomes) answers(outcome);
+      const cache = `${env.HOME}/.cache/reactantserver`;
+      const [unpacked, ...others] = entriesOf(cache);
+      assert.match(unpacked!, /^[0-9a-f]{64}$/);
+      assert.deepEqual(others, []);
+      // Kept for the next start: not written again.
+      const before = Deno.statSync(`${cache}/${unpacked}/deno`).mtime;
+      answers(await run(file, ["--version"], env));
+      assert.deepEqual(Deno.statSync(`${cache}/${unpacked}/deno`).mtime, before);
+    });
+
+    await t.step("repairs what a killed unpacking or a cleaner left", async () => {
+      const cache = fresh("repaired");
+      const env = { REACTANTSERVER_UNPACK_DIR: cache };
+      const child = new Deno.Command("setsid", {
+        args: [file, "--version"],
+        clearEnv: true,
+        env: { PATH: "/usr/bin:/bin", ...env },
+        stdout: "null",
+        stderr: "null",
+      }).spawn();
+      const isUnpacking = () => entriesOf(cache).some((name) => name.startsWith(".partial-"));
+      let isOver = false;
+      const ended = child.status.then(() => isOver = true);
+      while (!isUnpacking() && !isOver) await new Promise((resolve) => setTimeout(resolve, 1));
+      // The whole group: the shell and the tools it started.
+      if (!isOver) Deno.kill(-child.pid as number, "SIGKILL");
+      await ended;
+      answers(await run(file, ["--version"], env));
+      const [unpacked, ...others] = entriesOf(cache);
+      assert.deepEqual(others, []);
+      Deno.truncateSync(`${cache}/${unpacked}/deno`, 1000);
+      answers(await run(file, ["--version"], env));
+      assert.deepEqual(entriesOf(cache), [unpacked]);
+    });
+
+    await t.step("finds a folder, or says what is wrong with each", async () => {
+      const shared = { XDG_CACHE_HOME: `${folder}/shared home/.cache` };
+      answers(await run(file, ["--version"], { ...shared, HOME: "/proc/nobody" }));
+      const temporary = fresh("temporary");
+      answers(await run(file, ["--version"], { HOME: "/proc/nobody", TMPDIR: temporary }));
+      const [own] = entriesOf(temporary);
+      assert.match(own!, /^reactantserver-\d+$/);
+      // Others could have put anything there.
+      Deno.chmodSync(`${temporary}/${own}`, 0o777);
+      const refused = await run(file, ["--version"], { HOME: "/proc/nobody", TMPDIR: temporary });
+      assert.equal(refused.code, 1);
+      assert.equal(refused.out, "");
+      assert.match(refused.err, /^reactantserver: found no folder to unpack into:/);
+      assert.match(refused.err, /\/proc\/nobody\/\.cache\/reactantserver: cannot be created/);
+      assert.match(refused.err, /temporary\/reactantserver-\d+: .*can be written by, others/);
+      assert.match(refused.err, /REACTANTSERVER_UNPACK_DIR=\/\S+/);
+      const named = await run(file, [], { REACTANTSERVER_UNPACK_DIR: "/proc/x", TMPDIR: folder });
+      assert.match(named.err, /\/proc\/x: cannot be created/);
+      assert.doesNotMatch(named.err, /reactantserver-\d+:/);
+    });
+
+    await t.step("refuses to unpack when a byte of it changed, or its end is missing", async () => {
+      const damaged = `${bin}/damaged`;
+      for (const isCut of [false, true]) {
+        copyFileSync(file, damaged);
+        const { size } = Deno.statSync(damaged);
+        if (isCut) Deno.truncateSync(damaged, size - 1);
+        else {
+          using opened = Deno.openSync(damaged, { write: true });
+          opened.seekSync(size >> 1, Deno.SeekMode.Start);
+          opened.writeSync(new TextEncoder().encode("damage"));
+        }
+        const cache = fresh(`of damaged ${isCut}`);
+        const { code, err } = await run(damaged, [], { REACTANTSERVER_UNPACK_DIR: cache });
+        assert.equal(code, 1);
+        assert.match(err, /damaged is damaged or cut short/);
+        assert.deepEqual(entriesOf(cache), []);
+      }
+    });
+
+    const env = { XDG_CACHE_HOME: `${folder}/shared home/.cache` };
+    await t.step(
+      "passes arguments and exit codes on, from any folder and through links",
+      async () => {
+        Deno.symlinkSync(file, `${folder}/a link`);
+        answers(await run(`${folder}/a link`, ["--version"], env));
+        answers(
+          await run("/bin/sh", ["-c", 'cd "$1" && ./reactantserver --version', "sh", bin], env),
+        );
+        const wrong = await run(file, ["--port", "a b"], env);
+        assert.deepEqual([wrong.code, wrong.out], [2, ""]);
+        assert.match(wrong.err, /--port must be an integer from 1 to 65535, got "a b"/);
+        // Its plugin is looked for beside the file itself.
+        const missing = await run(
+          `${folder}/a link`,
+          ["--backend", "cpu", "--model-dir", bin],
+          env,
+        );
+        assert.ok(missing.err.includes(`looked for ${Deno.realPathSync(bin)}/pjrt/`), missing.err);
+      },
+    );
+
+    await t.step("serves: hooks in their sandbox, tritonclient, SIGTERM", async () => {
+      const models = fresh("models");
+      const echoes = fresh("echoes");
+      await writeEchoBundles(echoes);
+      Deno.renameSync(`${echoes}/strings`, `${models}/strings`);
+      const port = freePort();
+      await using node = startNode(file, [
+        ...["--model-dir", digits, "--model-dir", models, "--backend", "cpu"],
+        ...["--host", "127.0.0.1", "--port", `${port}`, "--metrics-port", `${freePort()}`],
+      ], {
+        ...env,
+        ...NO_NETWORK,
+        REACTANT_PJRT_PLUGIN: plugin,
+        REACTANT_GPUS: "0",
+        REACTANT_RUNTIME_DIR: fresh("runtime"),
+      });
+      await node.waitFor(/node is ready/);
+      const url = `127.0.0.1:${port}`;
+      const echo = await runPython("tests/python/strings_client.py", [url, "one", "", "größer"]);
+      assert.deepEqual(JSON.parse(echo.stdout), ["one", "", "größer"], echo.stderr);
+      const classified = await runPython("examples/digits/client_classify.py", ["--url", url]);
+      assert.match(classified.stdout, /accuracy 0\.9/, classified.stderr);
+      // Straight to the process that was started, and from it to the worker: no shell in between.
+      const command = (pid: number) =>
+        Deno.readTextFileSync(`/proc/${pid}/cmdline`).split("\0")[0]!;
+      const processes = [node.pid, ...childrenOf(node.pid)]
+        .filter((pid) => /\/[0-9a-f]{64}\/deno$/.test(command(pid)));
+      assert.equal(processes.length, 2, node.log());
+      for (const pid of processes) {
+        const variables = Deno.readTextFileSync(`/proc/${pid}/environ`).split("\0");
+        assert.ok(variables.includes(`REACTANTSERVER_FILE=${file}`));
+      }
+      node.kill("SIGTERM");
+      const { code, signal } = await node.exited;
+      assert.deepEqual([code, signal], [0, null], node.log());
+      for (const pid of processes) assert.throws(() => Deno.statSync(`/proc/${pid}`));
+    });
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+});
+
+/** `--version` with no network at all, where the machine lets us have that. */
+async function runIsolated(file: string, env: Record<string, string>): Promise<Outcome> {
+  const isolation = ["--net", "--map-root-user"];
+  const { code, err } = await run("/usr/bin/unshare", [...isolation, "/bin/true"], {});
+  if (code === 0) return run("/usr/bin/unshare", [...isolation, file, "--version"], env);
+  console.log(`started with a network: this machine isolates none (${err})`);
+  return run(file, ["--version"], { ...env, ...NO_NETWORK });
+}
+
+interface Node extends AsyncDisposable {
+  readonly pid: number;
+  /** Everything it wrote so far. */
+  log(): string;
+  /** Resolves when its log has a match. */
+  waitFor(pattern: RegExp): Promise<void>;
+  kill(signal: Deno.Signal): void;
+  readonly exited: Promise<Deno.CommandStatus>;
+}
+
+/** Starts the file as a node; disposing it ends it. */
+function startNode(file: string, args: string[], env: Record<string, string>): Node {
+  const child = new Deno.Command(file, {
+    args,
+    env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  })
+    .spawn();
+  let log = "";
+  let isOver = false;
+  let look = () => {};
+  const read = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>) => {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      log += text;
+      look();
+    }
+  };
+  const reading = Promise.all([read(child.stdout), read(child.stderr)]).then(() => {
+    isOver = true;
+    look();
+  });
+  const exited = child.status.then(async (status) => {
+    await reading;
+    return status;
+  });
+  return {
+    pid: child.pid,
+    log: () => log,
+    exited,
+    kill: (signal) => child.kill(signal),
+    waitFor: (pattern) =>
+      new Promise((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Error(`no ${pattern} in:\n${log}`)), 240_000);
+        look = () => {
+          if (!isOver && !pattern.test(log)) return;
+          clearTimeout(timer);
+          if (pattern.test(log)) resolve();
+          else reject(new Error(`it ended without ${pattern}:\n${log}`));
+        };
+        look();
+      }),
+    async [Symbol.asyncDispose]() {
+      if (!isOver) child.kill("SIGTERM");
+      const timer = setTimeout(() => child.kill("SIGKILL"), 60_000);
+      await exited;
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** Processes that a process started itself. */
+function childrenOf(pid: number): number[] {
+  return [...Deno.readDirSync(`/proc/${pid}/task`)].flatMap(({ name }) =>
+    Deno.readTextFileSync(`/proc/${pid}/task/${name}/children`).split(" ").filter(Boolean).map(
+      Number,
+    )
+  );
+}
