@@ -12,6 +12,7 @@ function runtime(changes: Partial<RuntimeConfig>): RuntimeConfig {
     pjrtPlugin: cpuPlugin(),
     deviceOrdinal: 0,
     memFraction: 0.9,
+    deviceMemoryBytes: 0,
     preallocate: true,
     allowCpuFallback: false,
     weightCacheFraction: 1,
