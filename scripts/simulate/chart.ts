@@ -44,8 +44,8 @@ ${parts.join("\n")}
 }
 
 function drawPanel({ title, markTitle, bars }: Panel, top: number, colour: string): string {
-  const largest = Math.max(...bars.map(({ value }) => value), Number.MIN_VALUE);
-  const scale = BAR_WIDTH / largest;
+  const largest = Math.max(...bars.map(({ value }) => value), 0);
+  const scale = largest > 0 ? BAR_WIDTH / largest : 0;
   const left = MARGIN + LABEL_WIDTH;
   const rows = bars.map(({ label, value, text, mark }, index) => {
     const y = top + HEAD_HEIGHT - 14 + index * ROW_HEIGHT;

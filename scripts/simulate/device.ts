@@ -13,6 +13,8 @@ export interface SimulatedRequest {
   readonly rows: number;
   readonly arrivedAt: number;
   readonly reservation: Reservation;
+  /** Whether a dispatch has taken it. */
+  isTaken: boolean;
 }
 
 interface Queue {
@@ -50,6 +52,8 @@ export class Device {
   isBusy = false;
   readonly #options: DeviceOptions;
   readonly #queues = new Map<number, Queue>();
+  /** Everything that waits, in the order of arrival; what was taken along is still in it. */
+  readonly #order: Queue = { waiting: [], head: 0 };
   /** Least recently used first. */
   readonly #resident = new Set<number>();
   #residentBytes = 0;
@@ -65,6 +69,7 @@ export class Device {
     if (queue === undefined) this.#queues.set(request.model, queue = { waiting: [], head: 0 });
     if (queue.waiting.length - queue.head >= MAX_QUEUE_DEPTH) return false;
     queue.waiting.push(request);
+    this.#order.waiting.push(request);
     return true;
   }
 
@@ -98,15 +103,11 @@ export class Device {
   }
 
   #oldest(): number | undefined {
-    let oldest: number | undefined;
-    let arrivedAt = Infinity;
-    for (const [index, { waiting, head }] of this.#queues) {
-      if (waiting[head]!.arrivedAt < arrivedAt) {
-        arrivedAt = waiting[head]!.arrivedAt;
-        oldest = index;
-      }
-    }
-    return oldest;
+    const order = this.#order;
+    while (order.waiting[order.head]?.isTaken === true) order.head++;
+    const model = order.waiting[order.head]?.model;
+    trim(order);
+    return model;
   }
 
   #take(index: number, maxRows: number): { requests: SimulatedRequest[]; rows: number } {
@@ -116,15 +117,13 @@ export class Device {
     while (queue.head < queue.waiting.length) {
       const request = queue.waiting[queue.head]!;
       if (requests.length > 0 && rows + request.rows > maxRows) break;
+      request.isTaken = true;
       requests.push(request);
       rows += request.rows;
       queue.head++;
     }
     if (queue.head === queue.waiting.length) this.#queues.delete(index);
-    else if (queue.head > MAX_QUEUE_DEPTH) {
-      queue.waiting.splice(0, queue.head);
-      queue.head = 0;
-    }
+    else trim(queue);
     return { requests, rows };
   }
 
@@ -147,4 +146,11 @@ export class Device {
     this.loadedBytes += weightBytes;
     return weightBytes / loadBytesPerSecond;
   }
+}
+
+/** Lets go of what has been taken from the front, once that is worth the copying. */
+function trim(queue: Queue): void {
+  if (queue.head <= MAX_QUEUE_DEPTH || queue.head * 2 < queue.waiting.length) return;
+  queue.waiting.splice(0, queue.head);
+  queue.head = 0;
 }

@@ -158,7 +158,13 @@ class Simulation {
     this.#router.arrived(name);
     const reservation = this.#router.reserve(name, rows)!;
     const worker = this.#names.indexOf(reservation.first);
-    const request: SimulatedRequest = { model, rows, arrivedAt: this.#now, reservation };
+    const request: SimulatedRequest = {
+      model,
+      rows,
+      arrivedAt: this.#now,
+      reservation,
+      isTaken: false,
+    };
     if (this.#now >= this.#options.warmUpSeconds) this.#requests++;
     if (!this.#devices[worker]!.enqueue(request)) {
       reservation.release();

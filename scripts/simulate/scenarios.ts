@@ -7,6 +7,8 @@ import type { RunOptions } from "./fleet.ts";
 export interface Scenario {
   readonly name: string;
   readonly scheduling: SchedulingConfig;
+  /** Where it differs from the common fleet. */
+  readonly fleet?: Partial<typeof FLEET>;
 }
 
 /** The fleet and its load; the same for every scenario. */
@@ -32,6 +34,11 @@ const NEVER = 1e12;
 export const SCENARIOS: readonly Scenario[] = [
   { name: "round_robin", scheduling: scheduling({ mode: "round_robin" }) },
   { name: "least_outstanding", scheduling: scheduling({ mode: "least_outstanding" }) },
+  {
+    name: "round_robin, loading is free",
+    scheduling: scheduling({ mode: "round_robin" }),
+    fleet: { loadBytesPerSecond: Infinity },
+  },
   { name: "lpt_packing, 1 replica", scheduling: scheduling({ defaultReplicas: 1 }) },
   { name: "lpt_packing, 4 replicas", scheduling: scheduling({ defaultReplicas: 4 }) },
   { name: "lpt_packing, 8 replicas", scheduling: scheduling({ defaultReplicas: 8 }) },
@@ -46,6 +53,11 @@ export const SCENARIOS: readonly Scenario[] = [
   {
     name: "8 replicas, fill mode spread",
     scheduling: scheduling({ defaultReplicas: 8, hysteresis: 0.1, routingFillMode: "spread" }),
+  },
+  {
+    name: "8 replicas, hysteresis 0.1, no drift",
+    scheduling: scheduling({ defaultReplicas: 8, hysteresis: 0.1 }),
+    fleet: { driftSwaps: 0 },
   },
   {
     name: "8 replicas, packed only once",
