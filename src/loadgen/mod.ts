@@ -19,6 +19,7 @@ import { type Sender, SharedMemorySender, wireSender } from "./senders.ts";
 import type { LoadgenSettings } from "./settings.ts";
 import { LOADGEN_EXIT } from "./verdict.ts";
 
+export { type ProbeOptions, runProbe } from "./probe.ts";
 export {
   LOADGEN_SETTINGS,
   type LoadgenSettings,
@@ -47,7 +48,7 @@ export interface LoadgenOutcome {
 }
 
 /** Where bundles lie in a container. */
-const DEFAULT_REPOSITORY = "/var/lib/reactantserver/models";
+export const DEFAULT_REPOSITORY = "/var/lib/reactantserver/models";
 const METRICS_PORT = 8002;
 
 /** The process's own clock. */

@@ -10,6 +10,7 @@ import {
   temporaryDirectory,
   writeBundle,
 } from "../harness/bundle_builder.ts";
+import { LOAD_MODELS } from "../harness/load/models.ts";
 import { startServer, type TestServer } from "../harness/server.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -70,6 +71,8 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     "golden.safetensors": golden(RIGHT),
   });
   await writeBundle(folder.path, "other", denseBundleWith(() => {}));
+  const variants = LOAD_MODELS.find(({ name }) => name === "variants")!;
+  await writeBundle(folder.path, "variants", variants.files);
   await using server = await startServer({ modelDirs: [folder.path] });
   const target = targetOf(server);
 
@@ -139,6 +142,17 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     const usage = await runLoadgen(["--gateway", "ftp://nowhere:1", "--rate", "1"]);
     assert.equal(usage.code, 2, usage.text);
     assert.match(usage.text, /Malformed server address "ftp:\/\/nowhere:1"/);
+  });
+
+  await t.step("a probe asks for every compiled shape, largest first", async () => {
+    const probe = ["probe", "variants", "--model-repo", folder.path];
+    const { code, lines, text } = await runLoadgen([...probe, ...target]);
+    assert.equal(code, 0, text);
+    const shapes = lines.filter((line) => line.startsWith("ok")).map((line) => line.split(/ +/)[1]);
+    assert.deepEqual(shapes, ["s=8", "s=4", "s=2"]);
+    const missing = await runLoadgen(["probe", "absent", "--model-repo", folder.path, ...target]);
+    assert.equal(missing.code, 2, missing.text);
+    assert.match(missing.text, /Cannot probe "absent"/);
   });
 
   await t.step("a signal ends it early, with its verdict", async () => {

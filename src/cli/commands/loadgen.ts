@@ -1,23 +1,44 @@
 import { ConfigError, InvalidArgumentError } from "../../errors.ts";
-import { LOADGEN_SETTINGS, readSettings, runLoadgen, type Setting } from "../../loadgen/mod.ts";
+import {
+  DEFAULT_REPOSITORY,
+  LOADGEN_SETTINGS,
+  readSettings,
+  runLoadgen,
+  runProbe,
+  type Setting,
+} from "../../loadgen/mod.ts";
 import { Logger } from "../../log.ts";
 import type { Command, CommandOutput } from "../command.ts";
-import { type FlagSpec, lastValue } from "../flags.ts";
+import { type FlagSpec, lastValue, type ParsedFlags } from "../flags.ts";
 
 /** Loads a server or gateway and reports how it bears it. */
 export const command: Command = {
   name: "loadgen",
-  usage: "loadgen [flags]",
+  usage: "loadgen [probe MODEL] [flags]",
   summary: "Sends requests to a server or gateway for a time and reports what became of them.",
   details: [
     "Shapes come from the server's metadata, or from bundles with --model-repo. Inputs are zeros unless " +
     "--data says otherwise. A closed loop keeps --concurrency requests in flight; with --rate it is an " +
     "open loop, and latencies count from when a request was due, not from when it could be sent.",
+    "probe MODEL sends one request of zeros for each compiled shape of a model, largest first; it takes " +
+    "--gateway, --model-repo and --probe-deadline, and exits with 1 when one of them fails.",
     "Exit codes: 0 all well, 1 requests failed, 2 wrong usage or no model to load, 3 a model had too " +
     "few successes, 4 answers stopped coming.",
   ].join("\n\n"),
-  flags: Object.values(LOADGEN_SETTINGS).map(flagOf),
+  flags: [
+    ...Object.values(LOADGEN_SETTINGS).map(flagOf),
+    {
+      name: "probe-deadline",
+      kind: "value",
+      placeholder: "N",
+      help: "seconds for each request of a probe",
+      variable: "PROBE_DEADLINE",
+      default: "300",
+      group: "probe",
+    },
+  ],
   async run(flags, output) {
+    if (flags.positionals.length > 0) return await probe(flags, output);
     const settings = readSettings({
       flag: (name) => lastValue(flags, name),
       variable: (name) => Deno.env.get(name),
@@ -53,6 +74,32 @@ export const command: Command = {
     }
   },
 };
+
+/** `loadgen probe [MODEL]`; the variables are those of the original's own program. */
+async function probe(flags: ParsedFlags, { print }: CommandOutput): Promise<number> {
+  const [action, model = Deno.env.get("PROBE_MODEL") ?? ""] = flags.positionals;
+  if (action !== "probe" || model === "" || flags.positionals.length > 2) {
+    throw new ConfigError("loadgen takes flags only, or: loadgen probe MODEL --model-repo FOLDER");
+  }
+  const { gateway, modelRepo } = readSettings({
+    flag: (name) => lastValue(flags, name),
+    variable: (name) =>
+      (name === "LOADGEN_GATEWAY" ? Deno.env.get("PROBE_GATEWAY") : undefined) ??
+        Deno.env.get(name),
+  });
+  const text = lastValue(flags, "probe-deadline") ?? Deno.env.get("PROBE_DEADLINE") ?? "300";
+  const deadlineSeconds = Number(text);
+  if (!(deadlineSeconds > 0)) {
+    throw new ConfigError(`--probe-deadline must be a number above 0, got ${JSON.stringify(text)}`);
+  }
+  return await runProbe({
+    gateway,
+    model,
+    modelRepo: modelRepo === "" ? DEFAULT_REPOSITORY : modelRepo,
+    deadlineSeconds,
+    print,
+  });
+}
 
 function flagOf(setting: Setting<unknown>): FlagSpec {
   return {
