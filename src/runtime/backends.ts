@@ -1,9 +1,10 @@
 /** Which implementation serves each configured platform. */
 
 import { type BackendName, findPlugin, type RuntimeConfig } from "../config/mod.ts";
-import { messageOf } from "../errors.ts";
+import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Backend } from "./backend.ts";
+import { announceNumerics } from "./compiler_choices.ts";
 import { openPjrtBackend } from "./pjrt/backend.ts";
 
 /** Opens the client and device a configuration asks for. */
@@ -18,15 +19,17 @@ const BACKENDS = {
       deviceOrdinal: runtime.deviceOrdinal,
       logger,
     }),
-  cuda: (runtime, logger) =>
-    openPjrtBackend({
+  cuda: (runtime, logger) => {
+    announceNumerics(runtime);
+    return openPjrtBackend({
       pluginPath: findPlugin("cuda", runtime.pjrtPlugin),
       platform: "cuda",
       deviceOrdinal: runtime.deviceOrdinal,
       memFraction: runtime.memFraction,
       preallocate: runtime.preallocate,
       logger,
-    }),
+    });
+  },
 } as const satisfies Record<BackendName, BackendFactory>;
 
 /**
@@ -40,6 +43,14 @@ export async function openBackend(runtime: RuntimeConfig, logger: Logger): Promi
     return await BACKENDS[runtime.backend](runtime, logger);
   } catch (error) {
     if (runtime.backend === "cpu" || !runtime.allowCpuFallback) throw error;
+    if (runtime.numerics === "tf32") {
+      throw new ConfigError(
+        `There is no CUDA device (${messageOf(error)}), and the CPU that ` +
+          "runtime.allow_cpu_fallback would serve from has no TF32, which runtime.numerics asks " +
+          "for; set numerics to auto or f32",
+        { cause: error },
+      );
+    }
     logger.warn("no CUDA device, serving from the CPU", { reason: messageOf(error) });
     return await BACKENDS.cpu({ ...runtime, pjrtPlugin: "", deviceOrdinal: 0 }, logger);
   }

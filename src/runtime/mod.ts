@@ -6,6 +6,7 @@
 export { PjrtError, type PjrtErrorCode } from "../../ffi/mod.ts";
 export * from "./backend.ts";
 export * from "./backends.ts";
+export * from "./compiler_choices.ts";
 export * from "./executable_cache.ts";
 export * from "./mock_backend.ts";
 export { openPjrtBackend, type PjrtBackendOptions } from "./pjrt/backend.ts";

@@ -1,7 +1,9 @@
 /** `inference.GRPCInferenceService`: KServe V2 with Triton's ModelConfig and ModelStatistics. */
 
+import type { RuntimeConfig } from "../config/mod.ts";
 import { NotFoundError, ServerError, type StatusName } from "../errors.ts";
 import { GRPCInferenceService, methodPath, quoted } from "../protocol/mod.ts";
+import { effectiveNumerics } from "../runtime/mod.ts";
 import type { CallContext, MethodHandler, MethodTable } from "../transport/mod.ts";
 import type { Admission } from "./admission.ts";
 import { infer, type InferDependencies } from "./infer.ts";
@@ -26,6 +28,8 @@ export interface InferenceServiceOptions extends InferDependencies {
   readonly totals: ReadonlyMap<string, InferTotals>;
   /** What the device really is; known once the runtime is up. */
   readonly platform: () => string;
+  /** As configured. */
+  readonly numerics: RuntimeConfig["numerics"];
   readonly version: string;
   /** Whether the server as a whole can infer. */
   readonly isReady: () => boolean;
@@ -51,7 +55,11 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
     })),
     unary(service.modelMetadata, ({ name }) => describeModel(registry.ready(name), platform())),
     unary(service.modelConfig, ({ name }) => ({
-      config: configureModel(registry.ready(name), platform()),
+      config: configureModel(
+        registry.ready(name),
+        platform(),
+        effectiveNumerics(options, platform()),
+      ),
     })),
     unary(service.modelStatistics, ({ name }) => ({
       modelStats: statisticsFor(name, [...registry.models()], totals),

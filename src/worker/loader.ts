@@ -7,7 +7,13 @@ import type { ServerConfig } from "../config/mod.ts";
 import { type Bundle, loadBundle } from "../bundle/mod.ts";
 import { BundleError, InternalError, messageOf, ServerError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { Backend, ExecutableCache, WeightStore } from "../runtime/mod.ts";
+import {
+  type Backend,
+  type CompileSettings,
+  compileSettings,
+  type ExecutableCache,
+  type WeightStore,
+} from "../runtime/mod.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
 import type { WorkerLoss } from "./hooks/mod.ts";
 import { Limiter } from "./limiter.ts";
@@ -50,11 +56,14 @@ export class ModelLoader {
   readonly #options: LoaderOptions;
   readonly #loads = new Limiter(MAX_CONCURRENT_LOADS);
   readonly #compilers: Limiter;
+  readonly #compileSettings: CompileSettings;
   readonly #programs = new SharedPool<BuiltProgram>(({ program }) => program[Symbol.dispose]());
 
   constructor(options: LoaderOptions) {
     const { compileParallelism } = options.config.runtime;
     this.#options = options;
+    const { config, backend, logger } = options;
+    this.#compileSettings = compileSettings(config.runtime, backend, logger);
     this.#compilers = new Limiter(
       compileParallelism || Math.max(1, navigator.hardwareConcurrency >> 1),
     );
@@ -93,7 +102,7 @@ export class ModelLoader {
       ...hookOptions,
       backend,
       executableCache,
-      compileSettings: config.runtime.autotune ? {} : { autotuneLevel: 0 },
+      compileSettings: this.#compileSettings,
       compile: (work) => this.#compilers.run(work),
       programs: this.#programs,
       weights,

@@ -2,6 +2,7 @@
 
 import { create } from "@bufbuild/protobuf";
 import type { ManifestTensor } from "../bundle/mod.ts";
+import type { EffectiveNumerics } from "../runtime/mod.ts";
 import {
   configDatatype,
   type ModelConfig,
@@ -13,6 +14,7 @@ import {
   ModelMetadataResponse_TensorMetadataSchema,
   ModelMetadataResponseSchema,
   ModelOutputSchema,
+  ModelParameterSchema,
 } from "../protocol/mod.ts";
 import type { ServedModel } from "./served_model.ts";
 
@@ -38,7 +40,11 @@ export function describeModel(model: ServedModel, platform: string): ModelMetada
  * `max_batch_size` is positive, which needs it to come first in every tensor; a model laid out otherwise
  * is described as unbatched, with full shapes.
  */
-export function configureModel(model: ServedModel, platform: string): ModelConfig {
+export function configureModel(
+  model: ServedModel,
+  platform: string,
+  numerics: EffectiveNumerics,
+): ModelConfig {
   const { clientInputs, clientOutputs } = model.bundle.manifest;
   const maxBatchSize = model.kind === "model" ? model.maxBatchSize : 0;
   const isBatched = maxBatchSize > 0 &&
@@ -52,6 +58,9 @@ export function configureModel(model: ServedModel, platform: string): ModelConfi
     name: model.name,
     platform,
     backend: "pjrt",
+    parameters: model.kind === "model"
+      ? { numerics: create(ModelParameterSchema, { stringValue: numerics }) }
+      : {},
     maxBatchSize: isBatched ? maxBatchSize : 0,
     input: clientInputs.map((tensor) => create(ModelInputSchema, fields(tensor))),
     output: clientOutputs.map((tensor) => create(ModelOutputSchema, fields(tensor))),

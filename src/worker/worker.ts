@@ -71,7 +71,7 @@ const ORPHAN_GRACE_SECONDS = 3;
  */
 export async function runWorker(options: WorkerOptions): Promise<number> {
   const { config, workerName, logger, link } = options;
-  warnOfIneffectiveSettings(options.origins, logger);
+  warnOfIneffectiveSettings(config.runtime.backend, options.origins, logger);
   using stop = nextStopSignal({ isSupervised: link !== undefined });
   await using stack = new AsyncDisposableStack();
 
@@ -133,6 +133,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
         metrics.requestEnded(registry.has(model ?? "") ? model : undefined, status, seconds),
     },
     platform: () => state.backend?.platform ?? config.runtime.backend,
+    numerics: config.runtime.numerics,
     version: manifest.version,
     isReady: () => readiness().isReady,
     isExternallyManaged: () => state.weights?.isExternallyManaged ?? false,

@@ -4,8 +4,10 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { spawnSync } from "node:child_process";
 import { ConfigError } from "../../src/errors.ts";
+import { Logger } from "../../src/log.ts";
 import {
   type Backend,
+  compileSettings,
   openPjrtBackend,
   PjrtError,
   UnsupportedProgramError,
@@ -194,6 +196,18 @@ Deno.test("compile settings reach XLA", async () => {
   const accepted = { xla_backend_optimization_level: 0, xla_cpu_enable_fast_math: true };
   using program = await backend.compile(ADD_ROW, { autotuneLevel: 0, overrides: accepted });
   assert.equal(program.signature.parameters.length, 2);
+  // XLA is one code base: a CPU build knows the GPU's options too, and does as before with them set.
+  const logger = new Logger({ level: "error", write: () => {} });
+  const tune = await Deno.makeTempDir();
+  const gpu = compileSettings(
+    { numerics: "f32", autotune: false, autotuneCache: true, autotuneCacheDir: tune },
+    { platform: "cuda", fingerprint: backend.fingerprint },
+    logger,
+  );
+  assert.equal(Object.keys(gpu.overrides!).length, 2);
+  using same = await backend.compile(ADD_ROW, gpu);
+  assert.deepEqual(same.signature, program.signature);
+  await Deno.remove(tune, { recursive: true });
   const rejected: [overrides: Record<string, string | number>, message: RegExp][] = [
     [{ xla_no_such_option: 1 }, /No such compile option: 'xla_no_such_option'/],
     [{ xla_backend_optimization_level: 1.5 }, /'1\.5' is not a valid int32/],
