@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { writePortable } from "../../scripts/compile/portable.ts";
 import { type Stage, stageProgram } from "../../scripts/compile/stage.ts";
 import { runPython } from "../harness/python.ts";
+import { startProgram } from "../harness/program.ts";
 import { freePort } from "../harness/server.ts";
 import { writeEchoBundles } from "../python/echo_bundles.ts";
 
@@ -177,7 +178,7 @@ Deno.test("the portable file", async (t) => {
       await writeEchoBundles(echoes);
       Deno.renameSync(`${echoes}/strings`, `${models}/strings`);
       const port = freePort();
-      await using node = startNode(file, [
+      await using node = startProgram(file, [
         ...["--model-dir", digits, "--model-dir", models, "--backend", "cpu"],
         ...["--host", "127.0.0.1", "--port", `${port}`, "--metrics-port", `${freePort()}`],
       ], {
@@ -220,68 +221,6 @@ async function runIsolated(file: string, env: Record<string, string>): Promise<O
   if (code === 0) return run("/usr/bin/unshare", [...isolation, file, "--version"], env);
   console.log(`started with a network: this machine isolates none (${err})`);
   return run(file, ["--version"], { ...env, ...NO_NETWORK });
-}
-
-interface Node extends AsyncDisposable {
-  readonly pid: number;
-  /** Everything it wrote so far. */
-  log(): string;
-  /** Resolves when its log has a match. */
-  waitFor(pattern: RegExp): Promise<void>;
-  kill(signal: Deno.Signal): void;
-  readonly exited: Promise<Deno.CommandStatus>;
-}
-
-/** Starts the file as a node; disposing it ends it. */
-function startNode(file: string, args: string[], env: Record<string, string>): Node {
-  const child = new Deno.Command(file, {
-    args,
-    env,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  })
-    .spawn();
-  let log = "";
-  let isOver = false;
-  let look = () => {};
-  const read = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>) => {
-    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
-      log += text;
-      look();
-    }
-  };
-  const reading = Promise.all([read(child.stdout), read(child.stderr)]).then(() => {
-    isOver = true;
-    look();
-  });
-  const exited = child.status.then(async (status) => {
-    await reading;
-    return status;
-  });
-  return {
-    pid: child.pid,
-    log: () => log,
-    exited,
-    kill: (signal) => child.kill(signal),
-    waitFor: (pattern) =>
-      new Promise((resolve, reject) => {
-        const timer = setTimeout(() => reject(new Error(`no ${pattern} in:\n${log}`)), 240_000);
-        look = () => {
-          if (!isOver && !pattern.test(log)) return;
-          clearTimeout(timer);
-          if (pattern.test(log)) resolve();
-          else reject(new Error(`it ended without ${pattern}:\n${log}`));
-        };
-        look();
-      }),
-    async [Symbol.asyncDispose]() {
-      if (!isOver) child.kill("SIGTERM");
-      const timer = setTimeout(() => child.kill("SIGKILL"), 60_000);
-      await exited;
-      clearTimeout(timer);
-    },
-  };
 }
 
 /** Processes that a process started itself. */
