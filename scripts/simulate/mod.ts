@@ -7,6 +7,7 @@
  * `--write` puts the table and a picture into docs/.
  */
 
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type RunResult, simulate } from "./fleet.ts";
 import { report } from "./report.ts";
@@ -48,7 +49,10 @@ if (import.meta.main) {
   const { markdown, svg, table } = report({ seed, results, speeds });
   console.log(table);
   if (values.write) {
-    await Deno.writeTextFile(new URL("fleet_simulation.md", DOCS), markdown);
+    const page = new URL("fleet_simulation.md", DOCS);
+    await Deno.writeTextFile(page, markdown);
+    await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", fileURLToPath(page)] })
+      .spawn().status;
     await Deno.writeTextFile(new URL("fleet_simulation.svg", DOCS), svg);
   }
 }

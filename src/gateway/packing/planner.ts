@@ -40,6 +40,11 @@ export interface ModelDemand {
 const NO_DEMAND: ModelDemand = { arrivalRate: 0, utilization: 0 };
 /** Repack before joining has come to rest when the fleet has grown or shrunk by this factor. */
 const UNSETTLED_GROWTH = 2;
+/**
+ * Least hysteresis when workers join or leave: what has to move moves, and a worker that restarts does
+ * not reshuffle the whole fleet twice.
+ */
+const MEMBERSHIP_HYSTERESIS = 0.25;
 
 /** The moving state behind a placement. One `tick` per poll. */
 export class PackingPlanner {
@@ -144,13 +149,19 @@ export class PackingPlanner {
   }
 
   #repack(trigger: RepackTrigger, members: readonly WorkerId[]): void {
-    const { now, unixNow } = this.#options;
+    const { policy, now, unixNow } = this.#options;
     const nowSeconds = now();
     const computeSeconds = this.schedule.accumulated;
     const { common, drifted } = this.#sortModels();
     this.#updateDemand(trigger, nowSeconds);
     const before = this.#placement;
-    const result = pack(this.#packInput(common, before));
+    const { hysteresis } = policy.live;
+    const result = pack({
+      ...this.#packInput(common, before),
+      hysteresis: trigger === "membership"
+        ? Math.max(hysteresis, MEMBERSHIP_HYSTERESIS)
+        : hysteresis,
+    });
     this.#placement = new Map([...result.placement, ...drifted]);
     this.#drifted = new Set(drifted.keys());
     this.#packedMembers = members;

@@ -172,6 +172,33 @@ Deno.test("planner: workers that join are packed when joining has come to rest",
   assert.ok(doubled.tick(["a", "b"], models), "twice the fleet is not waited for");
 });
 
+Deno.test("planner: a worker that leaves and returns moves little but its own models", () => {
+  const subject = new Subject();
+  const workers = ["a", "b", "c", "d", "e", "f", "g", "h"];
+  const models = Array.from(
+    { length: 80 },
+    (_, index) => modelReport(`m${index}`, { weightBytes: 10 + (index * 37) % 91 }),
+  );
+  const poll = (members: readonly string[]) =>
+    subject.tickReport(fleetReport(members, models, { weightBudgetBytes: 2000 }));
+  poll(workers);
+  const before = subject.planner.placement;
+  const homeless = [...before].filter(([, [worker]]) => worker === "c").length;
+  while (subject.trigger !== "membership") poll(workers.filter((worker) => worker !== "c"));
+  const without = subject.planner.placement;
+  assert.ok([...without.values()].every((places) => !places.includes("c")));
+  const moved = subject.planner.status.last!.modelsMoved;
+  assert.ok(moved >= homeless && moved <= 2 * homeless, `${moved} moved, ${homeless} had to`);
+  for (let polls = 0; subject.planner.members.length < 8 || polls < 2; polls++) {
+    poll(workers);
+  }
+  const back = subject.planner.status.last!;
+  assert.equal(back.trigger, "membership");
+  const onC = [...subject.planner.placement.values()].filter((places) => places.includes("c"));
+  assert.ok(onC.length > 0, "the returned worker has nothing to do");
+  assert.ok(back.modelsMoved <= 20, `${back.modelsMoved} of 80 models moved`);
+});
+
 Deno.test("planner: workers with discipline fair are left out", () => {
   const subject = new Subject({ defaultReplicas: "all" });
   const { workers } = fleetReport(["a", "b"], [used(0)]);
