@@ -150,19 +150,23 @@ export const DEVICE_MEMORY: Dashboard = {
     },
     {
       kind: "series",
-      title: "Out-of-pool driver memory (command buffers + context)",
+      title: "Allocator pool: held, and held without use",
+      note: "What the driver keeps outside the pool (contexts, command buffers) is not visible " +
+        "through PJRT: nvidia-smi shows the whole.",
       width: 8,
       height: 7,
       unit: "bytes",
       queries: [
         {
-          expression: of("worker_device_memory_out_of_pool_bytes"),
-          legend: "{{worker}} out of pool",
+          expression: of("worker_device_memory_pool_bytes"),
+          legend: "{{worker}} held",
           needs: "gpu",
         },
         {
-          expression: of("worker_device_memory_process_used_bytes"),
-          legend: "{{worker}} process",
+          expression: `clamp_min(${byWorker("worker_device_memory_pool_bytes")} - ${
+            byWorker("worker_device_memory_in_use_bytes")
+          }, 0)`,
+          legend: "{{worker}} unused",
           needs: "gpu",
         },
       ],

@@ -34,8 +34,7 @@ export const DEVICE_MEMORY_SERIES = [
   "worker_device_memory_limit_bytes",
   "worker_device_memory_free_bytes",
   "worker_device_memory_peak_in_use_bytes",
-  "worker_device_memory_out_of_pool_bytes",
-  "worker_device_memory_process_used_bytes",
+  "worker_device_memory_pool_bytes",
 ] as const;
 
 /** Series of a gateway, whatever its mode. */

@@ -5,7 +5,7 @@
  */
 
 import { ServerConnection } from "../client/mod.ts";
-import { ConfigError } from "../errors.ts";
+import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { AnswerCheck } from "./answer_check.ts";
 import { discoverInRepository, discoverOnWire, type Discovery } from "./discover.ts";
@@ -165,13 +165,23 @@ function openSenders(
   if (settings.transport === "tcp") {
     return { senders: [wire], [Symbol.asyncDispose]: () => Promise.resolve() };
   }
-  const memory = new SharedMemorySender({
-    connection,
-    requests,
-    slots: mostInFlight(settings),
-    stagesOutputs: settings.shmOutputs,
-    logger,
-  });
+  let memory: SharedMemorySender;
+  try {
+    memory = new SharedMemorySender({
+      connection,
+      requests,
+      slots: mostInFlight(settings),
+      stagesOutputs: settings.shmOutputs,
+      logger,
+    });
+  } catch (error) {
+    throw new ConfigError(
+      `--transport ${settings.transport} cannot be had here: ${
+        messageOf(error)
+      }; use tcp, or give ` +
+        "/dev/shm more room",
+    );
+  }
   return {
     senders: settings.transport === "shm" ? [memory] : [wire, memory],
     [Symbol.asyncDispose]: () => memory[Symbol.asyncDispose](),

@@ -68,6 +68,36 @@ Deno.test("every dashboard is provisioned from where it lies, and reads the prov
   }
 });
 
+Deno.test("dashboards and alerts name only series that the program declares", async () => {
+  const declarations = (await Promise.all(
+    ["worker_metrics.ts", "gateway_metrics.ts", "process_metrics.ts"].map((file) =>
+      Deno.readTextFile(join(root, "src/metrics", file))
+    ),
+  )).join("\n");
+  const alerts: { groups: { rules: { expr: string }[] }[] } = parse(
+    await Deno.readTextFile(join(folder, "alerts.yml")),
+  );
+  const expressions = [
+    ...alerts.groups.flatMap(({ rules }) => rules).map(({ expr }) => expr),
+    ...DASHBOARDS.flatMap((dashboard) =>
+      [...queriesOf(dashboard)].map((query) => query.expression)
+    ),
+    ...DASHBOARDS.flatMap(({ variables }) => variables.map(({ series }) => series)),
+  ];
+  const names = new Set(
+    expressions.flatMap((expression) =>
+      expression.match(/\b(worker|gateway|process|v8)_[a-z0-9_]+/g) ?? []
+    ),
+  );
+  assert.ok(names.size > 40, `${names.size}`);
+  for (const name of names) {
+    const family = name.replace(/_(bucket|count|sum)$/, "");
+    // Some families are declared with their figure alone, in a table.
+    const figure = family.replace(/^worker_device_memory_(.*)_bytes$/, "$1");
+    assert.ok(declarations.includes(`"${figure}"`), `${name} is declared nowhere`);
+  }
+});
+
 Deno.test("promtool accepts the configuration and the rules, and the alerts do what they say", async () => {
   const tools = await findPrometheus();
   if (typeof tools === "string") return console.log(`not run, there is no promtool: ${tools}`);
