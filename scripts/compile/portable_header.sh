@@ -44,7 +44,7 @@ unpack() {
 # own, which is renamed when it is whole, so an interrupted one leaves nothing that looks done.
 unpack_below() {
   if [ ! -d "$1" ]; then
-    (umask 077 && mkdir -p "$1") 2>/dev/null || cannot "$1" 'cannot be created' || return
+    (umask 022 && mkdir -p "$1") 2>/dev/null || cannot "$1" 'cannot be created' || return
   fi
   [ "$2" = shared ] || is_ours "$1" || cannot "$1" 'belongs to, or can be written by, others' || return
   ( : >"$1/.lock") 2>/dev/null || cannot "$1" 'cannot be written' || return
