@@ -51,8 +51,10 @@ export class PackingPlanner {
   readonly costs = new WorkCosts();
   readonly demand: Demand;
   readonly schedule = new RepackSchedule();
-  /** How often each trigger has repacked. */
-  readonly repacks = new Map<RepackTrigger, number>();
+  /** How often each trigger has repacked; all are there from the start, as counters should be. */
+  readonly repacks = new Map<RepackTrigger, number>(
+    (["startup", "compute", "operator", "membership"] as const).map((trigger) => [trigger, 0]),
+  );
   readonly #options: PlannerOptions;
   readonly #members: Members;
   #placement: Placement = new Map();
