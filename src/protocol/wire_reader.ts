@@ -3,6 +3,8 @@
  * spans a chunk border is copied, and only after its length was found to lie within the message.
  */
 
+import { alignedBytes } from "../tensor/mod.ts";
+
 /** What is wrong with the bytes; whoever knows which message it is turns this into a status. */
 export class WireError extends Error {
   override readonly name: string = "WireError";
@@ -219,7 +221,7 @@ export class WireReader {
       this.pos = start + length;
       return this.buf.subarray(start, start + length);
     }
-    const joined = new Uint8Array(length);
+    const joined = alignedBytes(length);
     for (let at = 0; at < length;) {
       if (this.pos === this.end) this.#advance();
       const count = Math.min(length - at, this.end - this.pos);

@@ -4,7 +4,13 @@
  * and none on the way out when the batch axis comes first.
  */
 
-import { datatypeInfo, elementCount, type NamedTensor, type TensorSpec } from "../tensor/mod.ts";
+import {
+  alignedBytes,
+  datatypeInfo,
+  elementCount,
+  type NamedTensor,
+  type TensorSpec,
+} from "../tensor/mod.ts";
 
 /** How a tensor divides around its batch axis: `outer` blocks of `rows × rowBytes`. */
 function geometry(spec: TensorSpec, axis: number): { outer: number; rowBytes: number } {
@@ -33,7 +39,7 @@ export function concatRows(
   if (parts.length === 1 && first.shape[axis] === size) return first;
   const { outer, rowBytes } = geometry(first, axis);
   const blockBytes = size * rowBytes;
-  const data = new Uint8Array(outer * blockBytes);
+  const data = alignedBytes(outer * blockBytes);
   let offset = 0;
   for (const part of parts) {
     const partBytes = part.shape[axis]! * rowBytes;

@@ -42,7 +42,8 @@ export async function infer(
   if (request.modelName === "") throw new InvalidArgumentError("ModelInfer needs a model_name");
   const model = registry.ready(request.modelName);
   onModel(model);
-  const checked = model.contract.checkInputs(requestTensors(request, regions));
+  const staged = regions.staged();
+  const checked = model.contract.checkInputs(requestTensors(request, staged));
   const wanted = model.contract.wantedOutputs(request.outputs);
   for (const { target, name } of wanted) {
     if (target) regions.check(target, `output ${JSON.stringify(name)}`);
@@ -51,7 +52,13 @@ export async function infer(
     deadlineMs: earliest(call.deadlineMs, remainingBudgetMs(request.parameters)),
     isAborted: () => call.isAborted,
   };
-  const outputs = await runner.run(model, checked.inputs, checked.rows, limits);
+  let outputs: readonly NamedTensor[];
+  try {
+    outputs = await runner.run(model, checked.inputs, checked.rows, limits);
+  } finally {
+    // The device has let go of its inputs by now; hooks may have passed theirs on, into outputs even.
+    if (model.kind === "model" && !model.hasHooks) staged.release();
+  }
   return encodeInferResponse({
     modelName: request.modelName,
     id: request.id,

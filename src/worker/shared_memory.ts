@@ -5,12 +5,20 @@
  * mapped: when a client shrinks or destroys an object that is in use, a mapping would raise SIGBUS and
  * end the process, while a read comes back short and becomes an error of that one request.
  *
+ * That read is the only copy on the way to the device: it goes into memory at an address from which the
+ * device takes it in place (CPU) or by its own copy engine (GPU). One copy is the least there can be
+ * without trusting clients. Memory that a client can shrink must not be touched by anything but a system
+ * call; what is computed on must not change underneath; and neither can be had of the client's own pages,
+ * since an object can be sealed against shrinking only by its owner, and only if it was made for that.
+ *
  * The registry owns one descriptor per region; unregistering closes it and never unlinks the object,
  * which belongs to the client. Everything is synchronous, so no read can meet an unregister halfway.
  */
 
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../errors.ts";
 import type { SharedMemoryReference, SharedMemoryRegions } from "../protocol/mod.ts";
+import { alignedBytes } from "../tensor/mod.ts";
+import { StagingPool } from "./staging_pool.ts";
 
 /** One registration, as the status RPC reports it. */
 export interface RegionStatus {
@@ -31,6 +39,7 @@ const MAX_REGIONS = 4096;
 
 export class SharedMemory implements SharedMemoryRegions, Disposable {
   readonly #regions = new Map<string, Region>();
+  readonly #staging = new StagingPool();
 
   /**
    * Opens an existing object. A name already in use is replaced.
@@ -100,10 +109,37 @@ export class SharedMemory implements SharedMemoryRegions, Disposable {
     return name === "" ? all : all.filter((region) => region.name === name);
   }
 
-  /** A copy of the bytes referred to. */
+  /** A copy of the bytes referred to, in memory that is the caller's. */
   read(reference: SharedMemoryReference, what: string): Uint8Array {
+    return this.#read(reference, what, alignedBytes);
+  }
+
+  /**
+   * Reads for one request, whose memory is used again for the next when `release` is called: nobody may
+   * have anything of what was read any more, not even a view.
+   */
+  staged(): SharedMemoryRegions & { release(): void } {
+    let taken: Uint8Array<ArrayBuffer>[] = [];
+    return {
+      read: (reference, what) => {
+        const data = this.#read(reference, what, (length) => this.#staging.take(length));
+        taken.push(data);
+        return data;
+      },
+      release: () => {
+        for (const data of taken) this.#staging.giveBack(data);
+        taken = [];
+      },
+    };
+  }
+
+  #read(
+    reference: SharedMemoryReference,
+    what: string,
+    allocate: (length: number) => Uint8Array<ArrayBuffer>,
+  ): Uint8Array<ArrayBuffer> {
     const region = this.#within(reference, what);
-    const data = new Uint8Array(reference.byteSize);
+    const data = allocate(reference.byteSize);
     region.file.seekSync(region.offset + reference.offset, Deno.SeekMode.Start);
     for (let at = 0; at < data.length;) {
       const count = region.file.readSync(data.subarray(at));
