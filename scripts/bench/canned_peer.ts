@@ -1,22 +1,39 @@
 /**
  * Our transport with a canned answer: every ModelInfer gets the message in a file, and nothing is decoded.
- * Prints its port, then serves until it is killed.
+ * With the names of models it can stand behind a gateway. Prints its port, then serves until it is killed.
  *
- *     deno run -A canned_peer.ts FILE
+ *     deno run -A canned_peer.ts FILE [MODEL...]
  */
 
-import { serveGrpc } from "../../src/transport/mod.ts";
+import {
+  encodeMessage,
+  RepositoryIndexResponseSchema,
+  ServerReadyResponseSchema,
+} from "../../src/protocol/mod.ts";
+import { type Message, type MethodHandler, serveGrpc } from "../../src/transport/mod.ts";
 
 if (import.meta.main) {
-  const answer = [await Deno.readFile(Deno.args[0]!)];
+  const [file, ...models] = Deno.args;
+  const answer = [await Deno.readFile(file!)];
+  const canned = (name: string, message: Message): [string, MethodHandler] => [
+    `/inference.GRPCInferenceService/${name}`,
+    { kind: "unary", handle: () => message },
+  ];
   const server = await serveGrpc({
     transport: "native",
     hostname: "127.0.0.1",
     port: 0,
-    maxReceiveBytes: 64 << 20,
+    maxReceiveBytes: 256 << 20,
     maxSendBytes: 64 << 20,
     methods: new Map([
-      ["/inference.GRPCInferenceService/ModelInfer", { kind: "unary", handle: () => answer }],
+      canned("ModelInfer", answer),
+      canned("ServerReady", encodeMessage(ServerReadyResponseSchema, { ready: true })),
+      canned(
+        "RepositoryIndex",
+        encodeMessage(RepositoryIndexResponseSchema, {
+          models: models.map((name) => ({ name, state: "READY" })),
+        }),
+      ),
     ]),
   });
   console.log(server.port);

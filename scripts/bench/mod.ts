@@ -31,6 +31,10 @@ const BENCHES: Record<string, { summary: string; load: () => Promise<{ run: Run 
       "forty models over memory for eight: hit rate, load bandwidth, throughput, shared memory",
     load: () => import("./weights.ts"),
   },
+  gateway: {
+    summary: "through the gateway against direct to a worker: throughput, p99, CPU, memory",
+    load: () => import("./gateway.ts"),
+  },
   transport: {
     summary: "the native HTTP/2 transport against grpc-js",
     load: () => import("./transport.ts"),

@@ -11,21 +11,16 @@ import process from "node:process";
 import { encodeInferRequest, encodeInferResponse } from "../../src/protocol/mod.ts";
 import type { NamedTensor } from "../../src/tensor/mod.ts";
 import { joinMessage } from "../../src/transport/mod.ts";
-import {
-  safetensors,
-  stablehlo,
-  temporaryDirectory,
-  writeBundle,
-} from "../../tests/harness/bundle_builder.ts";
+import { temporaryDirectory } from "../../tests/harness/bundle_builder.ts";
 import { startServer } from "../../tests/harness/server.ts";
 import { type GhzFigures, hasGhz, runGhz } from "./ghz.ts";
 import { type InProcess, openInProcess } from "./in_process.ts";
 import { mlpInput, randomFloats, writeMlpBundle } from "./mlp_bundle.ts";
 import { Peer } from "./peer.ts";
 import { percentile, timeEach } from "./statistics.ts";
+import { WIDE, writeWideBundle } from "./wide_bundle.ts";
 
 const MLP_SIZES = [1, 4, 16, 32];
-const WIDE = 1 << 18;
 
 interface Scenario {
   readonly name: string;
@@ -156,23 +151,4 @@ function print(table: readonly Row[]): void {
   console.log(
     "medians of the rounds; MB/s each way; in process: rows per second at that batch size",
   );
-}
-
-/** `x` FP32 [1, 262144] to `y`, negated: 1 MiB in, 1 MiB out, and next to no work between. */
-function writeWideBundle(root: string): Promise<string> {
-  const tensor = (name: string) => ({ name, dtype: "f32", shape: "na", dims: { a: WIDE } });
-  const type = `1x${WIDE}xf32`;
-  return writeBundle(root, "wide", {
-    "manifest.yaml": JSON.stringify({
-      format_version: "2.0",
-      axis_order: "row_major",
-      executable_inputs: [tensor("x")],
-      executable_outputs: [tensor("y")],
-      batching: { compiled_batch_sizes: [1] },
-    }),
-    "model.b1.mlir": stablehlo([type], [type], [
-      `%0 = stablehlo.negate %arg0 : tensor<${type}>`,
-    ], ["%0"]),
-    "weights.safetensors": safetensors([]),
-  });
 }
