@@ -123,7 +123,7 @@ Deno.test("pluginFolders() looks beside a package, and never below the current f
 Deno.test("no other file of the program asks how it was built or where it lies", () => {
   const root = decodeURIComponent(surroundings().root.pathname);
   const findings: string[] = [];
-  for (const path of sourceFiles(`${root}src`)) {
+  for (const path of [...sourceFiles(`${root}src`), ...sourceFiles(`${root}ffi`)]) {
     if (/_(test|bench)\.ts$|\/testing\/|\/standalone\.ts$/.test(path)) continue;
     const code = Deno.readTextFileSync(path);
     const [found] = code.match(

@@ -117,6 +117,27 @@ Deno.test("the Dockerfile copies only what there is and what .dockerignore lets 
   assert.ok(text.includes(`ARG DENO_VERSION=${version}\n`));
 });
 
+Deno.test("make builds stages that exist, with the engine and names given", async () => {
+  const stages = [...read("Dockerfile").matchAll(/^FROM \S+ AS (\S+)$/gm)].map(([, name]) => name);
+  try {
+    for (const target of ["image", "cpu", "loadgen", "clean", "help"]) {
+      const args = ["-n", "-C", docker, "--no-print-directory", target, "ENGINE=engine"];
+      const { code, text } = await run("make", args);
+      assert.equal(code, 0, text);
+      if (target === "help") continue;
+      assert.match(
+        text,
+        target === "clean" ? /^engine rmi / : /^engine build -f Dockerfile .* \.\.$/m,
+      );
+      const stage = text.match(/--target (\S+)/)?.[1];
+      if (stage !== undefined) assert.ok(stages.includes(stage), stage);
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    console.log("not checked: there is no make");
+  }
+});
+
 Deno.test("every variable that the files mention exists", () => {
   const loadgen = Object.values(LOADGEN_SETTINGS).map(({ variable }) => variable);
   const unknown: string[] = [];
@@ -223,8 +244,9 @@ Deno.test("systemd understands the unit", async () => {
       .replace(/^(User|Group)=.*$/gm, "$1=root");
     Deno.writeTextFileSync(`${folder}/reactantserver.service`, checked);
     const path = `${folder}/reactantserver.service`;
-    const { code, text } = await run("systemd-analyze", ["verify", "--man=no", path]);
-    assert.deepEqual([code, text], [0, ""]);
+    const { text } = await run("systemd-analyze", ["verify", "--man=no", path]);
+    // It may complain about other units of the machine too.
+    assert.deepEqual(text.split("\n").filter((line) => line.includes("reactantserver")), []);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     console.log("not checked: there is no systemd-analyze");
