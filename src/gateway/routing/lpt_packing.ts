@@ -149,7 +149,8 @@ export class LptPackingRouter implements ManagedRouter, PackingSubject {
   /** Drops what is idle and belongs to workers or models that have left. */
   #forget(): void {
     const { placement, demand } = this.planner;
-    const ready = new Set(this.#table.ready);
+    // A worker may be routed to while it is not ready: one missed probe does not take its routes.
+    const ready = new Set([...this.#table.ready, ...[...this.#table.routes.values()].flat()]);
     for (const [name, route] of this.routes) {
       if (!this.#table.routes.has(name)) route.setLive([], []);
       const placed = placement.get(name);

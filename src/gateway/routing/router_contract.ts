@@ -181,6 +181,24 @@ export function testRouterContract(name: string, subject: RouterFactory): void {
     assert.ok(isIdle(router));
   });
 
+  Deno.test(`${name}: a worker that is routed to while it is not ready keeps its load`, () => {
+    const router = start({ m: WORKERS });
+    const table = { ...tableOf({ m: WORKERS, n: WORKERS }), ready: ["a:1"] };
+    router.discovered(table);
+    const reservations = [1, 2, 3, 4].map((items) => router.reserve("n", items)!);
+    for (const { first } of reservations) {
+      router.discovered(table);
+      assert.ok(router.readings().workBasis === undefined || workOn(router, first) > 0);
+      const replicas = router.readings().packing?.replicas;
+      const items = replicas?.reduce((sum, { outstanding }) => sum + outstanding, 0);
+      assert.equal(items ?? 10, 10, "1 + 2 + 3 + 4 items are in flight");
+    }
+    for (const reservation of reservations) reservation.release();
+    router.discovered(table);
+    router.reserve("n", 1)!.release();
+    assert.ok(isIdle(router));
+  });
+
   Deno.test(`${name}: whatever happens, a drained fleet has no load left`, () => {
     const random = seededRandom(7);
     const pick = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)]!;
@@ -189,6 +207,7 @@ export function testRouterContract(name: string, subject: RouterFactory): void {
       tableOf({ m: WORKERS, n: ["a:1", "c:1"], o: ["b:1"] }),
       tableOf({ m: ["a:1", "b:1"], n: ["a:1"] }),
       tableOf({ m: [...WORKERS, "d:1"], n: ["d:1"], o: ["a:1", "b:1"] }),
+      { ...tableOf({ m: WORKERS, n: ["b:1"], o: WORKERS }), ready: ["a:1"] },
       tableOf({}),
     ];
     const inFlight: Reservation[] = [];
