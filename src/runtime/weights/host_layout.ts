@@ -44,16 +44,23 @@ export async function fillLayout(
 ): Promise<void> {
   for (const [index, { byteLength }] of weights.specs.entries()) {
     const offset = start + layout.offsets[index]!;
-    if (!weights.isView(index)) {
-      await weights.read(index, target.bytes(offset, byteLength));
-      continue;
-    }
-    for (let at = 0; at < byteLength; at += SLICE_BYTES) {
-      const view = await weights.read(index);
-      const slice = view.subarray(at, Math.min(byteLength, at + SLICE_BYTES));
-      await target.copyFrom(slice, offset + at);
-    }
-    // The last piece may have been changed while it was copied.
-    if (byteLength > 0) await weights.read(index);
+    if (!weights.isView(index)) await weights.read(index, target.bytes(offset, byteLength));
+    else await copySlices(() => weights.read(index), target, offset);
+  }
+}
+
+/**
+ * Copies bytes to `offset` of a mapping on another thread, piece by piece.
+ * @param look gives all of them; asked again before each piece and after the last, so that it can refuse
+ */
+export async function copySlices(
+  look: () => Uint8Array | Promise<Uint8Array>,
+  target: Mapping,
+  offset: number,
+): Promise<void> {
+  for (let at = 0;; at += SLICE_BYTES) {
+    const bytes = await look();
+    if (at >= bytes.length) return;
+    await target.copyFrom(bytes.subarray(at, at + SLICE_BYTES), offset + at);
   }
 }

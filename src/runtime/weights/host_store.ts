@@ -15,6 +15,8 @@ export interface HostCopy extends Disposable {
   readonly isShared: boolean;
   /** The bytes of weight `index`, row-major for its spec; not to be written to. */
   bytes(index: number): Uint8Array;
+  /** All weights, as `layOut` lays them out. */
+  readonly contents: Uint8Array;
 }
 
 export interface HostStoreOptions {
@@ -71,6 +73,7 @@ export class HostStore {
     });
     return {
       isShared: true,
+      contents: region.bytes(0, layout.byteLength),
       bytes: (index) => region.bytes(layout.offsets[index]!, weights.specs[index]!.byteLength),
       [Symbol.dispose]: () => region[Symbol.dispose](),
     };
@@ -88,6 +91,7 @@ async function keepPrivate(weights: Weights): Promise<HostCopy> {
   }
   return {
     isShared: false,
+    contents: mapping.bytes(),
     bytes: (index) => mapping.bytes(layout.offsets[index]!, weights.specs[index]!.byteLength),
     [Symbol.dispose]: () => mapping[Symbol.dispose](),
   };

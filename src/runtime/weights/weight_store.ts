@@ -10,6 +10,7 @@ import { ResourceExhaustedError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Backend } from "../backend.ts";
 import { type Budget, budgetTable, solveBudget } from "./budget.ts";
+import { HostArena } from "./host_arena.ts";
 import { HostStore } from "./host_store.ts";
 import { LoadQueue } from "./load_queue.ts";
 import { ModelWeights } from "./model_weights.ts";
@@ -112,6 +113,7 @@ export class WeightStore implements AsyncDisposable {
       backend,
       logger,
       hostStore: new HostStore({ sharedMode: this.hasCache ? sharedMode : undefined, logger }),
+      arena: this.hasCache && backend.adopt ? new HostArena(arena!.bytes) : undefined,
       ledger: this.#ledger,
       queue: this.#queue,
       gate: this.#gate,

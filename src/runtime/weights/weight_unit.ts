@@ -9,17 +9,20 @@ import type { ResidencyFloor } from "../../config/mod.ts";
 import { messageOf, UnavailableError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Backend, DeviceBuffer } from "../backend.ts";
+import { copyToDevice, type DeviceCopy } from "./device_copy.ts";
+import type { HostArena } from "./host_arena.ts";
 import type { HostCopy, HostStore } from "./host_store.ts";
 import type { LoadQueue } from "./load_queue.ts";
 import type { ResidencyLedger } from "./residency_ledger.ts";
 import type { TransferGate } from "./transfer_gate.ts";
-import { uploadAll } from "./upload.ts";
 
 /** What units need of the store they are in. */
 export interface UnitServices {
   readonly backend: Backend;
   readonly logger: Logger;
   readonly hostStore: HostStore;
+  /** Where a device that computes in host memory keeps weights that come and go. */
+  readonly arena: HostArena | undefined;
   readonly ledger: ResidencyLedger<WeightUnit>;
   readonly queue: LoadQueue<WeightUnit>;
   readonly gate: TransferGate;
@@ -64,7 +67,7 @@ export class WeightUnit {
   readonly #services: UnitServices;
   readonly #hold: Disposable;
   #host: HostCopy | undefined;
-  #buffers: readonly DeviceBuffer[] | undefined;
+  #copy: DeviceCopy | undefined;
   #loading: Promise<void> | undefined;
   /** Changes of floor, one after the other. */
   #changes: Promise<void> = Promise.resolve();
@@ -96,7 +99,7 @@ export class WeightUnit {
   }
 
   get isResident(): boolean {
-    return this.#buffers !== undefined;
+    return this.#copy !== undefined;
   }
 
   get isHostResident(): boolean {
@@ -134,7 +137,7 @@ export class WeightUnit {
    * @throws {ResourceExhaustedError} when they are larger than the budget
    */
   use(): WeightUse | Promise<WeightUse> {
-    if (this.#buffers) return this.#begin(this.#buffers);
+    if (this.#copy) return this.#begin(this.#copy);
     const refusal = this.refusal();
     if (refusal) throw refusal;
     return this.load({ isUrgent: true }).then(() => this.use());
@@ -145,7 +148,7 @@ export class WeightUnit {
    * on; one that can never succeed should begin too, and be told why.
    */
   request(): boolean {
-    if (this.#buffers || this.refusal()) return true;
+    if (this.#copy || this.refusal()) return true;
     if (this.#loading) this.#services.queue.pump();
     else {
       this.load({ isUrgent: false }).catch((error) => {
@@ -157,7 +160,7 @@ export class WeightUnit {
 
   /** Brings the weights to the device; one load, however many ask. */
   load({ isUrgent }: { readonly isUrgent: boolean }): Promise<void> {
-    if (this.#buffers) return Promise.resolve();
+    if (this.#copy) return Promise.resolve();
     if (this.#loading) {
       if (isUrgent) this.#services.queue.hurry(this);
       return this.#loading;
@@ -172,8 +175,8 @@ export class WeightUnit {
 
   /** Gives back the device memory; the ledger has let go of it. */
   free(): void {
-    for (const buffer of this.#buffers ?? []) buffer[Symbol.dispose]();
-    this.#buffers = undefined;
+    this.#copy?.[Symbol.dispose]();
+    this.#copy = undefined;
   }
 
   /** Takes the weights off the device, when nobody uses them any more, unless they are pinned by then. */
@@ -235,7 +238,7 @@ export class WeightUnit {
     await gate.pass(async () => {
       const startMs = performance.now();
       try {
-        this.#buffers = await this.#upload();
+        this.#copy = await this.#copyToDevice();
       } catch (error) {
         ledger.failed(this);
         throw error;
@@ -245,13 +248,11 @@ export class WeightUnit {
     });
   }
 
-  async #upload(): Promise<readonly DeviceBuffer[]> {
-    const { backend, logger, makeRoom } = this.#services;
-    const { specs } = this.weights;
-    const host = this.#host;
-    const bytesOf = (index: number) => host ? host.bytes(index) : this.weights.read(index);
+  async #copyToDevice(): Promise<DeviceCopy> {
+    const { backend, logger, arena, makeRoom } = this.#services;
+    const options = { backend, weights: this.weights, host: this.#host, arena };
     try {
-      return await uploadAll(backend, specs, bytesOf);
+      return await copyToDevice(options);
     } catch (error) {
       if ((error as { code?: unknown }).code !== "RESOURCE_EXHAUSTED") throw error;
       const fields = { model: this.model, bytes: this.deviceBytes, reason: messageOf(error) };
@@ -260,11 +261,11 @@ export class WeightUnit {
         fields,
       );
       makeRoom();
-      return await uploadAll(backend, specs, bytesOf);
+      return await copyToDevice(options);
     }
   }
 
-  #begin(buffers: readonly DeviceBuffer[]): WeightUse {
+  #begin({ buffers }: DeviceCopy): WeightUse {
     const { ledger } = this.#services;
     ledger.beginUse(this);
     let isUsed = true;

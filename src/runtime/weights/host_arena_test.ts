@@ -1,0 +1,31 @@
+import assert from "node:assert/strict";
+import { HostArena } from "./host_arena.ts";
+
+Deno.test("HostArena gives blocks that were given back to the next of about that size", () => {
+  const arena = new HostArena(10_000);
+  const [a, b] = [arena.take(4000), arena.take(3000)];
+  assert.equal(arena.usedBytes, 7000);
+  arena.give(a);
+  arena.give(b);
+  assert.deepEqual([arena.usedBytes, arena.freeBytes], [0, 7000]);
+  assert.equal(arena.take(2900), b, "the smallest that is large enough");
+  assert.equal(arena.take(3500), a);
+  assert.deepEqual([arena.usedBytes, arena.freeBytes], [7000, 0]);
+});
+
+Deno.test("HostArena gives free blocks back to the system before it takes more than its limit", () => {
+  const arena = new HostArena(10_000);
+  for (const bytes of [1000, 2000, 3000]) arena.give(arena.take(bytes));
+  assert.equal(arena.freeBytes, 6000);
+  const large = arena.take(7500);
+  assert.deepEqual([arena.usedBytes, arena.freeBytes], [7500, 0]);
+  const beyond = arena.take(5000);
+  assert.equal(arena.usedBytes, 12_500, "who asks is served: the budget is kept elsewhere");
+  arena.give(large);
+  assert.deepEqual([arena.usedBytes, arena.freeBytes], [5000, 0], "too large to be kept");
+  arena.give(beyond);
+  assert.deepEqual([arena.usedBytes, arena.freeBytes], [0, 5000]);
+  const empty = arena.take(0);
+  assert.equal(empty.byteLength, 0);
+  arena.give(empty);
+});
