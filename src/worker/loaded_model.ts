@@ -182,7 +182,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
           model: bundle.name,
           weights: bundle.weights,
           floor: options.floor,
-          scratchBytes: scratchOf(bundle, variants),
+          scratchBytes: scratchOf(bundle, variants, options.backend),
           isWanted: () => made.model !== undefined && options.isWanted(made.model),
           onLoadFailed: (error) => made.model && options.onWeightsLost(made.model, error),
         }),
@@ -417,19 +417,23 @@ async function build(code: Uint8Array, options: LoadOptions): Promise<BuiltProgr
 
 /**
  * The most device memory that a dispatch of any program takes besides the weights: what goes in, what
- * comes out, and what the compiler says it needs in between.
+ * comes out, and what the compiler says it needs in between. Where the copies of one dispatch are done
+ * beside the execution of another, two have their inputs and outputs on the device.
  */
 function scratchOf(
   { weights }: ModelBundle,
   variants: ReadonlyMap<string, CompiledVariant>,
+  { overlapsTransfers }: Backend,
 ): number {
+  const dispatches = overlapsTransfers ? 2 : 1;
   let most = 0;
   for (const { programs } of variants.values()) {
     for (const { value } of programs.values()) {
       const { memory } = value.program;
       if (!memory) continue;
       const inputBytes = Math.max(0, memory.argumentBytes - weights.byteLength);
-      most = Math.max(most, inputBytes + memory.outputBytes + memory.temporaryBytes);
+      const movedBytes = inputBytes + memory.outputBytes;
+      most = Math.max(most, dispatches * movedBytes + memory.temporaryBytes);
     }
   }
   return most;
