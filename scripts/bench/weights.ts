@@ -94,6 +94,7 @@ async function hitRate(
     ) as Promise<[number, number, number]>;
   const before = await figures();
   const next = zipf(names, exponent, 1);
+  using copies = new PlainCopies(weightBytes);
   const list: string[] = [];
   let misses = 0;
   for (let request = 0; request < TRACE; request++) {
@@ -106,6 +107,8 @@ async function hitRate(
     }
     list.push(name);
     await client.inference.infer({ modelName: name, inputs: [layerInput(ROWS)] });
+    // Among the loads, so that whatever else the machine does is shared by both.
+    if (at < 0) await copies.measure();
   }
   const after = await figures();
   const [loads, bytes, seconds] = after.map((value, index) => value - before[index]!) as [
@@ -121,7 +124,7 @@ async function hitRate(
       (loads === misses ? " (equal)" : " (NOT equal)"),
   );
   const bandwidth = bytes / seconds;
-  const { fresh, warm } = await copyBandwidth(weightBytes, Math.min(loads, 60));
+  const { warm, fresh } = copies.bandwidths;
   const gigabytes = (value: number) => `${(value / 1e9).toFixed(2)} GB/s`;
   console.log(
     `loads to the device: ${gigabytes(bandwidth)}; memcpy of the same bytes into memory that was ` +
@@ -132,30 +135,48 @@ async function hitRate(
   );
 }
 
-/** Plain copies of as many bytes as a model's weights have, in bytes per second. */
-async function copyBandwidth(
-  byteLength: number,
-  rounds: number,
-): Promise<{ fresh: number; warm: number }> {
-  const sources = Array.from({ length: 8 }, () => Mapping.anonymous(byteLength));
-  for (const source of sources) source.bytes().fill(3);
-  using used = Mapping.anonymous(byteLength);
-  used.bytes().fill(1);
-  const [fresh, warm]: [number[], number[]] = [[], []];
-  for (let round = 0; round < rounds; round++) {
-    const source = sources[round % sources.length]!.bytes();
-    const freshMs = performance.now();
-    const target = Mapping.anonymous(byteLength);
-    await target.copyFrom(source, 0);
-    const warmMs = performance.now();
-    await used.copyFrom(source, 0);
-    fresh.push(warmMs - freshMs);
-    warm.push(performance.now() - warmMs);
-    target[Symbol.dispose]();
+/** Plain copies of as many bytes as a model's weights have, from and to as many places as they have. */
+class PlainCopies implements Disposable {
+  readonly #byteLength: number;
+  readonly #sources: readonly Mapping[];
+  readonly #used: readonly Mapping[];
+  #rounds = 0;
+  #warmMs = 0;
+  #freshMs = 0;
+
+  constructor(byteLength: number) {
+    this.#byteLength = byteLength;
+    const filled = () => {
+      const mapping = Mapping.anonymous(byteLength);
+      mapping.bytes().fill(3);
+      return mapping;
+    };
+    this.#sources = Array.from({ length: MODELS }, filled);
+    this.#used = Array.from({ length: RESIDENT }, filled);
   }
-  for (const source of sources) source[Symbol.dispose]();
-  const perSecond = (samples: number[]) => 1000 * byteLength / percentile(samples, 0.5);
-  return { fresh: perSecond(fresh), warm: perSecond(warm) };
+
+  /** Copies once into memory that was used before and once into new memory. */
+  async measure(): Promise<void> {
+    const source = this.#sources[this.#rounds % MODELS]!.bytes();
+    const used = this.#used[this.#rounds++ % RESIDENT]!;
+    const startMs = performance.now();
+    await used.copyFrom(source, 0);
+    const warmMs = performance.now();
+    using target = Mapping.anonymous(this.#byteLength);
+    await target.copyFrom(source, 0);
+    this.#freshMs += performance.now() - warmMs;
+    this.#warmMs += warmMs - startMs;
+  }
+
+  /** Bytes per second, over all copies. */
+  get bandwidths(): { warm: number; fresh: number } {
+    const bytes = this.#rounds * this.#byteLength;
+    return { warm: 1000 * bytes / this.#warmMs, fresh: 1000 * bytes / this.#freshMs };
+  }
+
+  [Symbol.dispose](): void {
+    for (const mapping of [...this.#sources, ...this.#used]) mapping[Symbol.dispose]();
+  }
 }
 
 /** Closed-loop clients against both servers, in turns. */

@@ -420,6 +420,7 @@ function programFields(model: LoadedModel): Record<string, unknown> {
   return {
     batchSizes: model.allSizes.filter((size) => size > 0),
     weightBytes: model.weightBytes,
+    residency: model.weights.floor,
     programs: count,
     programsReused: reused,
     programsCached: cached,
