@@ -33,6 +33,8 @@ export interface Stage {
 
 /** Declarations, maps and manuals: most of the packages' bytes, never read while the program runs. */
 const SUPERFLUOUS = /\.(d\.[cm]?ts|map|md|markdown|flow|proto)$|\.d\.ts\./;
+/** Stays whatever its ending: the packages' terms ask for it. */
+const TERMS = /^(licen[cs]e|notice|copying|copyright)/i;
 const TYPES_ONLY = /^(@types\/|undici-types@)/;
 
 /**
@@ -112,7 +114,7 @@ function pruneFiles(folder: string): void {
   for (const { name, isDirectory, isFile } of Deno.readDirSync(folder)) {
     const path = `${folder}/${name}`;
     if (isDirectory) pruneFiles(path);
-    else if (isFile && SUPERFLUOUS.test(name)) Deno.removeSync(path);
+    else if (isFile && SUPERFLUOUS.test(name) && !TERMS.test(name)) Deno.removeSync(path);
   }
 }
 

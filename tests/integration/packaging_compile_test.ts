@@ -48,6 +48,9 @@ Deno.test("the compiled executable", async (t) => {
         assert.ok(names.includes(name), `${name} in ${names}`);
       }
       assert.deepEqual(names.filter((name) => /^@types\/|^@huggingface\//.test(name)), []);
+      for (const terms of ["yaml@2.9.1/node_modules/yaml", "long@5.3.2/node_modules/long"]) {
+        assert.ok(Deno.statSync(`${stage.folder}/node_modules/.deno/${terms}/LICENSE`).isFile);
+      }
       const build = Deno.readTextFileSync(`${stage.folder}/build.json`);
       assert.deepEqual(JSON.parse(build), { commit: "0123456789ab" });
       assert.ok(!Deno.readTextFileSync(`${stage.folder}/deno.json`).includes(root));
