@@ -28,6 +28,8 @@ export interface SoakNode extends AsyncDisposable {
   stop(): Promise<number>;
 }
 
+/** What a process says that cannot have its port. */
+const IN_USE = /address (already )?in use|AddrInUse|EADDRINUSE/i;
 const READY_WITHIN_MS = 180_000;
 const STOP_WITHIN_MS = 40_000;
 
@@ -38,7 +40,7 @@ export async function startNode(options: NodeOptions): Promise<SoakNode> {
       return await start(options);
     } catch (error) {
       // Another process may take a free port between our look and the bind.
-      if (attempt === 3 || !/in use/i.test(String(error))) throw error;
+      if (attempt === 3 || !IN_USE.test(String(error))) throw error;
     }
   }
 }
@@ -95,7 +97,12 @@ async function start(options: NodeOptions): Promise<SoakNode> {
     return await exited;
   };
   try {
-    await waitUntilReady(httpPort, workers, () => code);
+    await waitUntilReady(httpPort, workers, async () => {
+      if (code !== undefined) return `it exited with ${code}`;
+      // The supervisor would go on restarting whoever lost its port.
+      const text = await Deno.readTextFile(logFile);
+      return IN_USE.exec(text)?.[0];
+    });
     return {
       pid: child.pid,
       grpcPort,
@@ -139,12 +146,12 @@ async function copy(stream: ReadableStream<Uint8Array>, log: Deno.FsFile): Promi
 async function waitUntilReady(
   httpPort: number,
   workers: number,
-  exitCode: () => number | undefined,
+  findProblem: () => Promise<string | undefined>,
 ): Promise<void> {
   const endMs = performance.now() + READY_WITHIN_MS;
   while (performance.now() < endMs) {
-    const code = exitCode();
-    if (code !== undefined) throw new Error(`it exited with ${code}`);
+    const problem = await findProblem();
+    if (problem !== undefined) throw new Error(problem);
     try {
       const ready = await fetch(`http://127.0.0.1:${httpPort}/readyz`);
       await ready.body?.cancel();

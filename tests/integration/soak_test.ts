@@ -12,7 +12,7 @@ for (const rig of Object.keys(RIGS) as RigName[]) {
     const printed: string[] = [];
     const { findings, csvFile, pictureFile } = await runSoak({
       rig,
-      seconds: 5,
+      seconds: 4,
       intervalSeconds: 0.5,
       outFolder: join(folder.path, "out"),
       concurrency: 4,
