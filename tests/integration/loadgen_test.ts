@@ -129,8 +129,10 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
       LOADGEN_EXPECT: "golden",
       LOADGEN_DURATION_SECONDS: "0.3",
       LOADGEN_CONCURRENCY: "2",
+      LOADGEN_TRANSPROT: "shm",
     });
     assert.equal(code, 1, text);
+    assert.match(text, /^warning: unknown variable LOADGEN_TRANSPROT.*LOADGEN_TRANSPORT/m);
     assert.match(text, /^first error: dense: .*wrong answer: output "y" differs by up to 1$/m);
     assert.match(text, /^loadgen: FAILED: \d+ wrong answers$/m);
   });

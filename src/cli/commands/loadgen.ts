@@ -8,6 +8,7 @@ import {
   type Setting,
 } from "../../loadgen/mod.ts";
 import { Logger } from "../../log.ts";
+import { suggestion } from "../../nearest.ts";
 import type { Command, CommandOutput } from "../command.ts";
 import { type FlagSpec, lastValue, type ParsedFlags } from "../flags.ts";
 
@@ -43,6 +44,7 @@ export const command: Command = {
       flag: (name) => lastValue(flags, name),
       variable: (name) => Deno.env.get(name),
     });
+    warnOfUnknownVariables(output);
     const isJsonPrinted = settings.json === "-";
     const live = settings.progress ? liveLine() : undefined;
     const show = isJsonPrinted ? output.complain : output.print;
@@ -74,6 +76,15 @@ export const command: Command = {
     }
   },
 };
+
+/** A mistyped variable must not quietly mean the default. */
+function warnOfUnknownVariables({ complain }: CommandOutput): void {
+  const known = Object.values(LOADGEN_SETTINGS).map(({ variable }) => variable);
+  for (const name of Object.keys(Deno.env.toObject()).sort()) {
+    if (!name.startsWith("LOADGEN_") || known.includes(name)) continue;
+    complain(`warning: unknown variable ${name}${suggestion(name, known)}`);
+  }
+}
 
 /** `loadgen probe [MODEL]`; the variables are those of the original's own program. */
 async function probe(flags: ParsedFlags, { print }: CommandOutput): Promise<number> {
