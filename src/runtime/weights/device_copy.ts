@@ -69,7 +69,7 @@ async function place(
   arena: HostArena,
 ): Promise<DeviceCopy> {
   const layout = layOut(weights);
-  const block = arena.take(layout.byteLength);
+  const block = await arena.take(layout.byteLength);
   try {
     if (host) await copySlices(() => host.contents, block, 0);
     else await fillLayout(weights, layout, block, 0);
@@ -88,9 +88,7 @@ function adoptAll(
   arena: HostArena,
 ): DeviceCopy {
   const adopted: AdoptedBuffer[] = [];
-  // A block that the device cannot let go of is never used again.
-  const giveBack = () =>
-    void Promise.all(adopted.map((one) => one.release())).then(() => arena.give(block), () => {});
+  const giveBack = () => arena.giveWhen(block, Promise.all(adopted.map((one) => one.release())));
   try {
     for (const [index, spec] of specs.entries()) {
       adopted.push(backend.adopt!(spec, block.bytes(offsets[index]!, spec.byteLength)));

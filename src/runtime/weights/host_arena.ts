@@ -16,6 +16,8 @@ export class HostArena {
   #free: Mapping[] = [];
   #freeBytes = 0;
   #usedBytes = 0;
+  /** Blocks on their way back. */
+  readonly #returning = new Set<Promise<void>>();
 
   /** @param limitBytes what blocks in use and free ones take together, as far as that is up to the latter */
   constructor(limitBytes: number) {
@@ -32,23 +34,33 @@ export class HostArena {
     return this.#freeBytes;
   }
 
-  /** A block of at least so many bytes, with whatever was in it. @throws {SystemCallError} */
-  take(byteLength: number): Mapping {
-    let best: Mapping | undefined;
-    for (const block of this.#free) {
-      if (block.byteLength < byteLength) continue;
-      if (block.byteLength > byteLength * LARGEST_WASTE) continue;
-      if (!best || block.byteLength < best.byteLength) best = block;
+  /**
+   * A block of at least so many bytes, with whatever was in it. Where there would be too many, blocks
+   * that are on their way back are waited for.
+   * @throws {SystemCallError}
+   */
+  async take(byteLength: number): Promise<Mapping> {
+    let block = this.#takeFree(byteLength);
+    while (!block && this.#returning.size > 0 && this.#usedBytes + byteLength > this.#limitBytes) {
+      await Promise.race(this.#returning);
+      block = this.#takeFree(byteLength);
     }
-    if (best) {
-      this.#free = this.#free.filter((block) => block !== best);
-      this.#freeBytes -= best.byteLength;
-    } else {
+    if (!block) {
       this.#shrink(this.#limitBytes - this.#usedBytes - byteLength);
-      best = Mapping.anonymous(byteLength);
+      block = Mapping.anonymous(byteLength);
     }
-    this.#usedBytes += best.byteLength;
-    return best;
+    this.#usedBytes += block.byteLength;
+    return block;
+  }
+
+  /**
+   * Takes a block back as soon as nobody uses it any more.
+   * @param released when that is; where it rejects, the block is never used again
+   */
+  giveWhen(block: Mapping, released: Promise<unknown>): void {
+    const returned = released.then(() => this.give(block), () => {});
+    this.#returning.add(returned);
+    void returned.then(() => this.#returning.delete(returned));
   }
 
   /** Takes a block back, which nobody may use any more. */
@@ -57,6 +69,20 @@ export class HostArena {
     this.#free.push(block);
     this.#freeBytes += block.byteLength;
     this.#shrink(this.#limitBytes - this.#usedBytes);
+  }
+
+  /** The smallest free block that is large enough, but not by far. */
+  #takeFree(byteLength: number): Mapping | undefined {
+    let best: Mapping | undefined;
+    for (const block of this.#free) {
+      if (block.byteLength < byteLength) continue;
+      if (block.byteLength > byteLength * LARGEST_WASTE) continue;
+      if (!best || block.byteLength < best.byteLength) best = block;
+    }
+    if (!best) return undefined;
+    this.#free = this.#free.filter((block) => block !== best);
+    this.#freeBytes -= best.byteLength;
+    return best;
   }
 
   /** Gives memory back to the system until no more than so many bytes are free. */
