@@ -14,7 +14,7 @@ export interface Panel {
   }[];
 }
 
-const LABEL_WIDTH = 210;
+const LABEL_WIDTH = 234;
 const BAR_WIDTH = 420;
 const VALUE_WIDTH = 90;
 const ROW_HEIGHT = 24;
