@@ -1,7 +1,7 @@
 /**
  * Which weights are on the device, which come next and which have to leave: the bookkeeping alone, over
- * plain data. Whoever keeps it does what it says. Least recently used leaves first; what is pinned, in
- * use, or was brought in for work that has not begun yet never does.
+ * plain data. Whoever keeps it does what it says. Least recently used leaves first, though before what
+ * work waits for; what is pinned, in use, or was brought in for work that has not begun never does.
  */
 
 /** States: absent → loading → resident → absent. */
@@ -27,8 +27,8 @@ export type Admission<K> =
 
 export interface AdmitOptions<K> {
   /**
-   * Whether work waits for an entry. One that is fresh stays until its work has begun, so that models
-   * do not take each other's place before any of them has run.
+   * Whether work waits for an entry. It leaves only after those that none waits for; and one that is fresh
+   * stays until its work has begun, so that models do not take each other's place before any has run.
    */
   readonly isWanted?: (key: K) => boolean;
 }
@@ -185,9 +185,9 @@ export class ResidencyLedger<K> {
   /** Evicts what the budget has no room for any more, as far as that can leave. */
   trim(options: AdmitOptions<K> = {}): readonly K[] {
     const victims: K[] = [];
-    for (const key of this.#recency) {
+    if (this.#residentBytes + this.#loadingBytes <= this.#budgetBytes) return victims;
+    for (const key of this.#evictable(options)) {
       if (this.#residentBytes + this.#loadingBytes <= this.#budgetBytes) break;
-      if (!this.#isEvictable(key, options)) continue;
       this.#leave(key);
       this.#evictions++;
       victims.push(key);
@@ -195,22 +195,28 @@ export class ResidencyLedger<K> {
     return victims;
   }
 
-  /** What has to leave for `needed` bytes, least recently used first; `undefined` when too little can. */
+  /** What has to leave for `needed` bytes, in that order; `undefined` when too little can. */
   #victims(needed: number, options: AdmitOptions<K>): K[] | undefined {
     let excess = this.#residentBytes + this.#loadingBytes + needed - this.#budgetBytes;
     const victims: K[] = [];
-    for (const key of this.#recency) {
+    for (const key of excess > 0 ? this.#evictable(options) : []) {
       if (excess <= 0) break;
-      if (!this.#isEvictable(key, options)) continue;
       victims.push(key);
       excess -= this.#get(key).bytes;
     }
     return excess <= 0 ? victims : undefined;
   }
 
-  #isEvictable(key: K, { isWanted }: AdmitOptions<K>): boolean {
-    const { uses, isFresh } = this.#get(key);
-    return uses === 0 && !(isFresh && (isWanted?.(key) ?? false));
+  /** What can leave, in the order in which it should. */
+  #evictable({ isWanted }: AdmitOptions<K>): readonly K[] {
+    const [unwanted, wanted]: [K[], K[]] = [[], []];
+    for (const key of this.#recency) {
+      const { uses, isFresh } = this.#get(key);
+      if (uses > 0) continue;
+      if (!isWanted?.(key)) unwanted.push(key);
+      else if (!isFresh) wanted.push(key);
+    }
+    return [...unwanted, ...wanted];
   }
 
   #leave(key: K): void {

@@ -96,6 +96,18 @@ Deno.test("ResidencyLedger keeps what came for work until that has begun", () =>
   assert.deepEqual(ledger.admit("b", wanted), { kind: "load", victims: ["a"] });
 });
 
+Deno.test("ResidencyLedger lets what work waits for leave last", () => {
+  const ledger = ledgerOf(30, { a: 10, b: 10, c: 10, d: 10, e: 20 });
+  for (const key of ["a", "b", "c"]) {
+    load(ledger, key);
+    touch(ledger, key);
+  }
+  const wanted = { isWanted: (key: string) => key === "a" || key === "b" };
+  assert.deepEqual(ledger.admit("d", wanted), { kind: "load", victims: ["c"] });
+  ledger.failed("d");
+  assert.deepEqual(ledger.admit("e", wanted), { kind: "load", victims: ["a"] });
+});
+
 Deno.test("ResidencyLedger refuses what is larger than the budget and evicts nothing for it", () => {
   const ledger = ledgerOf(15, { a: 10, huge: 16 });
   load(ledger, "a");
