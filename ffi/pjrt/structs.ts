@@ -102,6 +102,7 @@ export const ARGS = {
   PJRT_Event_Destroy: args("PJRT_Event_Destroy", { event }),
   PJRT_Event_IsReady: args("PJRT_Event_IsReady", { event, is_ready: bool }),
   PJRT_Event_Error: args("PJRT_Event_Error", { event }),
+  PJRT_Event_Await: args("PJRT_Event_Await", { event }),
   PJRT_Event_OnReady: args("PJRT_Event_OnReady", {
     event,
     callback: { ...memory, c: "PJRT_Event_OnReadyCallback" },

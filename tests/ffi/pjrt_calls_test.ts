@@ -28,7 +28,8 @@ const DELETER = { parameters: ["pointer"], result: "void" } as const;
 
 Deno.test("every call in the table works on the CPU plugin", async () => {
   const { api } = openPlugin(cpuPlugin());
-  using waiter = new EventWaiter(api);
+  using byPlugin = new EventWaiter(api, "plugin");
+  using byUs = new EventWaiter(api, "own");
   // What api.ts calls by itself when a call fails.
   const made = new Set<Callable>();
   function call<N extends Callable>(name: N, fill: (args: ArgsOf<N>) => void): ArgsOf<N> {
@@ -130,7 +131,9 @@ Deno.test("every call in the table works on the CPU plugin", async () => {
   }
   async function awaitEvent(event: Address<"PJRT_Event">): Promise<void> {
     made.add("PJRT_Event_OnReady");
-    await waiter.wait(event);
+    await byPlugin.wait(event);
+    made.add("PJRT_Event_Await");
+    await byUs.wait(event);
     assert.ok(call("PJRT_Event_IsReady", (args) => args.set("event", event)).get("is_ready"));
     call("PJRT_Event_Error", (args) => args.set("event", event));
     destroyEvent(event);

@@ -69,7 +69,6 @@ export class PjrtClient {
     this.handles.count("client", 1);
     this.address = address;
     this.device = device;
-    this.#waiter = new EventWaiter(api);
     this.#isReady = api.args("PJRT_Event_IsReady");
     this.#eventError = api.args("PJRT_Event_Error");
     this.#destroyEvent = api.args("PJRT_Event_Destroy");
@@ -80,6 +79,7 @@ export class PjrtClient {
       api.args("PJRT_Client_PlatformName").set("client", address),
     );
     this.platformName = copyString(name.get("platform_name"), name.get("platform_name_size"));
+    this.#waiter = new EventWaiter(api, this.platformName === "cpu" ? "plugin" : "own");
     const version = api.call(
       "PJRT_Client_PlatformVersion",
       api.args("PJRT_Client_PlatformVersion").set("client", address),
