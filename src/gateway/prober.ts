@@ -41,10 +41,13 @@ export interface ProberOptions {
   readonly onWedged: () => void;
   /** Whether polls go to the router; `false` while it waits for its first one. */
   readonly reports: () => boolean;
+  /** Default `WATCHDOG_MS`. */
+  readonly watchdogMs?: number;
 }
 
 export class Prober implements Disposable {
   readonly #options: ProberOptions;
+  readonly #watchdogMs: number;
   /** Workers being asked, and whether for everything. */
   readonly #busy = new Map<
     FleetWorker,
@@ -63,6 +66,7 @@ export class Prober implements Disposable {
 
   constructor(options: ProberOptions) {
     this.#options = options;
+    this.#watchdogMs = options.watchdogMs ?? WATCHDOG_MS;
   }
 
   /** What requests are routed by. */
@@ -225,7 +229,7 @@ export class Prober implements Disposable {
     const { health } = worker;
     try {
       const { serverReady } = GRPCInferenceService.method;
-      return (await askWorker(worker, serverReady, {}, WATCHDOG_MS)).ready;
+      return (await askWorker(worker, serverReady, {}, this.#watchdogMs)).ready;
     } catch (error) {
       const status = error instanceof ServerError ? error.status : "INTERNAL";
       if (status === "DEADLINE_EXCEEDED") {
@@ -249,7 +253,7 @@ export class Prober implements Disposable {
   async #askIndex(worker: FleetWorker): Promise<Map<string, IndexEntry> | undefined> {
     try {
       const { repositoryIndex } = GRPCInferenceService.method;
-      const { models } = await askWorker(worker, repositoryIndex, {}, WATCHDOG_MS);
+      const { models } = await askWorker(worker, repositoryIndex, {}, this.#watchdogMs);
       return new Map(models.map(({ name, version, state, reason }) => [
         name,
         { name, version, isReady: state === "READY", reason },

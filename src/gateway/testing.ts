@@ -22,6 +22,7 @@ import {
   type Message,
   type MethodHandler,
   serveGrpc,
+  type ServerOptions,
 } from "../transport/mod.ts";
 import { runGateway } from "./gateway.ts";
 import { localMethod } from "./worker_rpc.ts";
@@ -54,12 +55,12 @@ export class FakeWorker implements AsyncDisposable {
     this.infer = (message) => answer(message, this.id);
   }
 
-  /** Starts one on a free port, or again on the given one. */
+  /** Starts one on a free port. */
   static async start(
-    options: { readonly models?: readonly string[]; readonly port?: number } = {},
+    options: { readonly models?: readonly string[]; readonly tls?: ServerOptions["tls"] } = {},
   ): Promise<FakeWorker> {
     const self: { worker?: FakeWorker } = {};
-    const worker = new FakeWorker(await listen(options.port ?? 0, () => self.worker!));
+    const worker = new FakeWorker(await listen(0, () => self.worker!, options.tls));
     self.worker = worker;
     for (const model of options.models ?? ["m"]) worker.models.set(model, true);
     return worker;
@@ -95,7 +96,11 @@ export function answer(message: Message, worker: string): Message {
   return encodeMessage(ModelInferResponseSchema, { modelName, id, modelVersion: worker });
 }
 
-function listen(port: number, self: () => FakeWorker): Promise<GrpcServer> {
+function listen(
+  port: number,
+  self: () => FakeWorker,
+  tls?: ServerOptions["tls"],
+): Promise<GrpcServer> {
   const scripted = ([path, handler]: [string, MethodHandler]): [string, MethodHandler] => {
     if (handler.kind !== "unary") throw new TypeError(`${path} is not unary`);
     return [path, {
@@ -169,6 +174,7 @@ function listen(port: number, self: () => FakeWorker): Promise<GrpcServer> {
     hostname: "127.0.0.1",
     port,
     methods,
+    ...(tls && { tls }),
     maxReceiveBytes: 2 ** 29,
     maxSendBytes: 2 ** 29,
   });
@@ -177,6 +183,7 @@ function listen(port: number, self: () => FakeWorker): Promise<GrpcServer> {
 /** A gateway in this process. */
 export interface TestGateway extends AsyncDisposable {
   readonly grpcPort: number;
+  /** Speaks cleartext. */
   readonly client: GrpcClient;
   /** What it logged. */
   readonly lines: string[];
