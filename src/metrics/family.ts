@@ -28,6 +28,8 @@ export interface Family {
   readonly name: string;
   readonly help: string;
   readonly type: "counter" | "gauge" | "histogram" | "summary";
+  /** Names of its own labels, in output order. */
+  readonly labels: readonly string[];
   /** Every sample now; `constant` labels come first on each. */
   samples(constant: Labels): Iterable<Sample>;
 }
@@ -68,13 +70,13 @@ abstract class ChildFamily<Child> implements Family {
   readonly name: string;
   readonly help: string;
   abstract readonly type: Family["type"];
-  readonly #labels: readonly string[];
+  readonly labels: readonly string[];
   readonly #children = new Map<string, { values: readonly string[]; child: Child }>();
 
   constructor({ name, help, labels = [] }: FamilyOptions) {
     this.name = name;
     this.help = help;
-    this.#labels = labels;
+    this.labels = labels;
   }
 
   /** The child with these label values, made on first use. Keep it rather than ask again. */
@@ -82,8 +84,8 @@ abstract class ChildFamily<Child> implements Family {
     const key = values.join("\u0000");
     let entry = this.#children.get(key);
     if (entry === undefined) {
-      if (values.length !== this.#labels.length) {
-        throw new TypeError(`${this.name} takes ${this.#labels.length} labels`);
+      if (values.length !== this.labels.length) {
+        throw new TypeError(`${this.name} takes ${this.labels.length} labels`);
       }
       entry = { values, child: this.create() };
       this.#children.set(key, entry);
@@ -115,7 +117,7 @@ abstract class ChildFamily<Child> implements Family {
 
   *samples(constant: Labels): Iterable<Sample> {
     for (const { values, child } of this.#children.values()) {
-      yield* this.samplesOf(child, labelsOf(constant, this.#labels, values));
+      yield* this.samplesOf(child, labelsOf(constant, this.labels, values));
     }
   }
 
@@ -178,7 +180,7 @@ export class ComputedFamily implements Family {
   readonly name: string;
   readonly help: string;
   readonly type: ComputedType;
-  readonly #labels: readonly string[];
+  readonly labels: readonly string[];
   readonly #read: () => Iterable<Reading>;
 
   constructor(
@@ -189,13 +191,13 @@ export class ComputedFamily implements Family {
     this.name = name;
     this.help = help;
     this.type = type;
-    this.#labels = labels;
+    this.labels = labels;
     this.#read = read;
   }
 
   *samples(constant: Labels): Iterable<Sample> {
     for (const [values, value] of this.#read()) {
-      yield { labels: labelsOf(constant, this.#labels, values), value };
+      yield { labels: labelsOf(constant, this.labels, values), value };
     }
   }
 }

@@ -7,6 +7,7 @@ import {
   ComputedFamily,
   type Counter,
   CounterFamily,
+  type Family,
   type Histogram,
   HistogramFamily,
   type Reading,
@@ -124,6 +125,11 @@ export class GatewayMetrics {
     addFleetFamilies(registry, readings);
     addPackingFamilies(registry, readings);
     addProcessMetrics(this.#process);
+  }
+
+  /** What is declared, for documentation; those of the process come last. */
+  families(): readonly Family[] {
+    return [...this.#registry.families(), ...this.#process.families()];
   }
 
   /** The exposition, in the Prometheus text format. */

@@ -39,6 +39,11 @@ export class MetricsRegistry {
     return family;
   }
 
+  /** Every family, in the order they were added, with samples or without. */
+  families(): readonly Family[] {
+    return [...this.#families.values()];
+  }
+
   /**
    * The Prometheus text format, version 0.0.4; families without samples are left out. Calls that
    * overlap share one rendering.

@@ -7,6 +7,7 @@ import {
   ComputedFamily,
   type Counter,
   CounterFamily,
+  type Family,
   type Histogram,
   HistogramFamily,
   type Reading,
@@ -216,6 +217,11 @@ export class WorkerMetrics {
     this.#addModelFamilies(options.readings);
     addWorkerFamilies(registry, options);
     addProcessMetrics(registry);
+  }
+
+  /** What is declared, for documentation. */
+  families(): readonly Family[] {
+    return this.#registry.families();
   }
 
   /** The exposition, in the Prometheus text format. */
