@@ -1,6 +1,5 @@
 /** Starts the Web Worker whose permissions are all that hook code has. */
 
-import { setFlagsFromString } from "node:v8";
 import { BundleError, messageOf } from "../../errors.ts";
 import { assetFolder, assetUrl } from "../../standalone.ts";
 import type { HookGrants } from "./messages.ts";
@@ -8,17 +7,8 @@ import type { HookGrants } from "./messages.ts";
 /** What the sandbox's own code lies in; read once, at its start. */
 export const CODE_FOLDER: string = assetFolder("src/worker/hooks/sandbox.ts");
 
-/**
- * Allocation, of buffers too, before V8 looks for garbage in all of a thread's heap. Its own choice follows
- * from how small that heap is, after which every tensor of some MiB starts a collection (measured: 16 MiB
- * calls took four times as long, and seven times the processor time).
- */
-const UNCOLLECTED_MIB = 128;
-
 /** @throws {BundleError} for grants that name no host, path or variable */
 export function startSandbox(model: string, directory: string, grants: HookGrants): Worker {
-  // For heaps made from now on; where a heap is bounded lower, V8 takes half of that.
-  setFlagsFromString(`--initial-old-space-size=${UNCOLLECTED_MIB}`);
   try {
     return new Worker(assetUrl("src/worker/hooks/sandbox.ts"), {
       type: "module",
