@@ -1,6 +1,7 @@
 /** The package that `deno compile` makes: Deno's small runtime with the program embedded. */
 
 import { ASSETS, BUILD_FILE } from "../../src/standalone.ts";
+import { V8_FLAGS } from "../../src/standalone.ts";
 import { PERMISSION_FLAGS } from "./permissions.ts";
 import { CompileError, type Stage } from "./stage.ts";
 
@@ -26,6 +27,7 @@ export async function embed(stage: Stage, output: string): Promise<string> {
       "--no-check",
       "--cached-only",
       ...PERMISSION_FLAGS,
+      `--v8-flags=${V8_FLAGS}`,
       ...INCLUDED.flatMap((path) => ["--include", path]),
       "--output",
       output,

@@ -7,6 +7,7 @@
 
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
+import { V8_FLAGS } from "../../src/standalone.ts";
 import { PERMISSION_FLAGS } from "./permissions.ts";
 import { CompileError, type Stage } from "./stage.ts";
 
@@ -40,7 +41,7 @@ export async function writePortable(options: PortableOptions): Promise<void> {
     DIGEST: digest,
     DENO_PACKED_BYTES: String(deno.length),
     DENO_BYTES: String(denoBytes),
-    PERMISSIONS: PERMISSION_FLAGS.join(" "),
+    PERMISSIONS: [...PERMISSION_FLAGS, `--v8-flags=${V8_FLAGS}`].join(" "),
   });
   Deno.mkdirSync(dirname(output), { recursive: true });
   const partial = `${output}.partial`;
