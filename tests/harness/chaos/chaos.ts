@@ -31,6 +31,8 @@ const INFER = "/inference.GRPCInferenceService/ModelInfer";
 const MODELS = LOAD_MODELS.filter(({ name }) =>
   ["plain", "batched", "scalar", "bf16"].includes(name)
 );
+/** Longest that a client's connection backs off before it tries the new gateway. */
+const RECONNECT_MS = 10_000;
 /** Longest that a request may take over all its tries. */
 const PATIENCE_MS = 90_000;
 
@@ -71,7 +73,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const node = await startChaosNode({ modelDir, workers: options.workers, folder: folder.path });
   await using _stopped = node;
   const load = new Load(node, options);
-  const blows = new Blows(node, options);
+  const blows = new Blows(node, options, load.gatewayAbsences);
   const clients = load.run();
   await blows.run();
   load.isOver = true;
@@ -106,6 +108,8 @@ class Load {
   sentAgain = 0;
   readonly latencies: number[] = [];
   readonly complaints: string[] = [];
+  /** When the gateway was killed; `toMs` once it serves again. */
+  readonly gatewayAbsences: { toMs: number | undefined }[] = [];
   readonly #node: ChaosNode;
   readonly #options: ChaosOptions;
 
@@ -159,13 +163,11 @@ class Load {
     }
   }
 
-  /** Whether a gateway died, or was not yet ready for everything, at any time since. */
+  /** Whether there was no gateway, or one that knew no worker yet, at any time since. */
   #gatewayWasDown(sinceMs: number): boolean {
-    const [first, last] = [
-      this.#node.children.find(isGateway)!,
-      this.#node.children.findLast(isGateway)!,
-    ];
-    return !isAlive(last.pid) || (last !== first && last.atMs + 30_000 > sinceMs);
+    return this.gatewayAbsences.some(({ toMs }) =>
+      toMs === undefined || toMs + RECONNECT_MS >= sinceMs
+    );
   }
 }
 
@@ -176,13 +178,19 @@ class Blows {
   readonly #node: ChaosNode;
   readonly #options: ChaosOptions;
   readonly #random: Random;
+  readonly #absences: { toMs: number | undefined }[];
   readonly #victims = new Set<string>();
   readonly #pending = new Set<Promise<void>>();
   #gatewayKills = 0;
   /** What is still to come before every kind comes again. */
   #kinds: Blow[] = ["worker killed"];
 
-  constructor(node: ChaosNode, options: ChaosOptions) {
+  constructor(
+    node: ChaosNode,
+    options: ChaosOptions,
+    absences: { toMs: number | undefined }[],
+  ) {
+    this.#absences = absences;
     this.#node = node;
     this.#options = options;
     this.#random = new Random(options.seed);
@@ -231,6 +239,8 @@ class Blows {
 
   async #carryOut(blow: Blow, child: StartedChild): Promise<void> {
     const { pid, name } = child;
+    const absence = { toMs: undefined as number | undefined };
+    if (blow === "gateway killed") this.#absences.push(absence);
     if (blow === "worker killed" || blow === "gateway killed") {
       send(pid, "SIGKILL");
     } else if (blow === "worker stopped") {
@@ -248,7 +258,10 @@ class Blows {
     }
     const fromMs = performance.now();
     if (blow === "gateway killed") {
+      // On a busy machine it may live, and answer, for a moment more.
+      await until(() => !isAlive(pid), "the gateway is dead");
       await until(async () => (await readyWorkers(this.#node)).length > 0, "the gateway is back");
+      absence.toMs = performance.now();
     } else {
       if (blow === "worker killed") {
         const restarted = () =>
@@ -260,10 +273,6 @@ class Blows {
     const list = this.recoveryMs.get(blow) ?? [];
     this.recoveryMs.set(blow, [...list, performance.now() - fromMs]);
   }
-}
-
-function isGateway({ name }: StartedChild): boolean {
-  return name === "gateway";
 }
 
 function send(pid: number, signal: Deno.Signal): void {

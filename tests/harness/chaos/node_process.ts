@@ -73,7 +73,8 @@ export async function startChaosNode(options: NodeOptions): Promise<ChaosNode> {
       metrics_base_port: ports[workers],
       gpus: 0,
       shared_host_weights: true,
-      global: { runtime: { shared_host_weights_mode: "600" } },
+      // A budget, so that weights are held on the host, and there once for all workers.
+      global: { runtime: { shared_host_weights_mode: "600", device_memory_bytes: 2 ** 30 } },
     }),
   );
   const child = new Deno.Command(Deno.execPath(), {
