@@ -261,7 +261,11 @@ export class HpackEncoder {
   }
 
   #remember(list: HeaderList): void {
-    if (list.length > CACHED_LIST_FIELDS || list.some((field) => field[2] === true)) return;
+    if (list.length > CACHED_LIST_FIELDS) return;
+    // A list with a value that differs every time would never be found again.
+    if (list.some(([name, _, isSensitive]) => isSensitive === true || VOLATILE_NAMES.has(name))) {
+      return;
+    }
     const strings = list.flatMap(([name, value]) => [name, value]);
     const bytes = this.#scratch.slice(0, this.#at);
     if (this.#cached.length < CACHED_LISTS) {
