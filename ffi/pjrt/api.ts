@@ -76,6 +76,13 @@ export class PjrtApi {
     return args;
   }
 
+  /** Frees an error that came some other way than as what a call returned. */
+  destroyError(error: Address<"PJRT_Error">): void {
+    const args = this.args("PJRT_Error_Destroy").set("error", error);
+    // Not by `call`: this one returns nothing, and what the result register holds is no error.
+    this.#function("PJRT_Error_Destroy").blocking.call(args.bytes);
+  }
+
   #function(name: Callable): NativeFunction {
     const known = this.#functions.get(name);
     if (known !== undefined) return known;
@@ -104,8 +111,7 @@ export class PjrtApi {
     const message = copyString(text.get("message"), text.get("message_size"));
     const code = this.args("PJRT_Error_GetCode").set("error", error);
     this.#function("PJRT_Error_GetCode").blocking.call(code.bytes);
-    const destroy = this.args("PJRT_Error_Destroy").set("error", error);
-    this.#function("PJRT_Error_Destroy").blocking.call(destroy.bytes);
+    this.destroyError(error);
     return new PjrtError(call, code.get("code"), message);
   }
 }

@@ -66,11 +66,7 @@ export class EventWaiter implements Disposable {
   #happened(error: Deno.PointerValue, id: number): void {
     if (error !== null) {
       // A copy for us; whoever waits asks the event itself.
-      const address = brandAddress<"PJRT_Error">(Deno.UnsafePointer.value(error));
-      this.#api.call(
-        "PJRT_Error_Destroy",
-        this.#api.args("PJRT_Error_Destroy").set("error", address),
-      );
+      this.#api.destroyError(brandAddress<"PJRT_Error">(Deno.UnsafePointer.value(error)));
     }
     const resolve = this.#waiting.get(id)!;
     this.#waiting.delete(id);
