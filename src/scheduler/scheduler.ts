@@ -276,8 +276,13 @@ export class Scheduler {
           }
           continue;
         }
-        if (!running) next = await this.#gather(next);
-        if (!next) continue;
+        if (!running && this.#mayGather(next)) {
+          await this.#gather();
+          // Chosen again, because the queue may be another than it was before the wait: nothing may
+          // come between a choice and the requests that are taken for it.
+          next = this.#exclusive.length > 0 ? undefined : this.#select();
+          if (!next) continue;
+        }
         const current = this.#dispatch(next);
         await (this.#overlaps ? running : current);
         running = this.#overlaps ? current : undefined;
@@ -288,23 +293,27 @@ export class Scheduler {
     }
   }
 
+  /** A lone caller waits for nobody, and a full batch for nothing. */
+  #mayGather(choice: PlannedDispatch): boolean {
+    if (!this.#options.nextTurn || isFull(choice)) return false;
+    return this.#lastServed >= 2 || this.#queued >= 2;
+  }
+
   /**
-   * Chooses again while turns of the event loop bring requests and the choice has room for more. Requests
-   * of a busy time come in several reads: with the first of them alone, a batch leaves half empty, and
-   * every dispatch costs as much as several requests. A lone caller waits for nobody.
+   * Waits while turns of the event loop bring requests and what would run has room for more. Requests of
+   * a busy time come in several reads: with the first of them alone, a batch leaves half empty, and every
+   * dispatch costs as much as several requests.
    */
-  async #gather(choice: PlannedDispatch): Promise<PlannedDispatch | undefined> {
-    const { nextTurn } = this.#options;
-    if (!nextTurn || (this.#lastServed < 2 && this.#queued < 2)) return choice;
+  async #gather(): Promise<void> {
     const untilMs = this.#now() + MAX_GATHER_MS;
-    let next: PlannedDispatch | undefined = choice;
-    while (next && !isFull(next) && this.#exclusive.length === 0) {
-      const seen = this.#order;
-      await nextTurn();
-      next = this.#select();
-      if (this.#order === seen || this.#now() >= untilMs) break;
-    }
-    return next;
+    let seen: number;
+    do {
+      seen = this.#order;
+      await this.#options.nextTurn!();
+      if (this.#exclusive.length > 0) return;
+      const next = this.#select();
+      if (!next || isFull(next)) return;
+    } while (this.#order !== seen && this.#now() < untilMs);
   }
 
   /** The model and batch to run now; drops dead work on the way. */
