@@ -40,6 +40,7 @@ const NAMES: Readonly<Record<number, string>> = {
 export const ESRCH = 3;
 export const EINTR = 4;
 export const EAGAIN = 11;
+export const EACCES = 13;
 export const EEXIST = 17;
 
 /** `ENOENT` for 2; the number as text where the name is not known. */

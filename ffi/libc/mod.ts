@@ -4,7 +4,7 @@
  */
 export { SystemCallError } from "../errors.ts";
 export * from "./affinity.ts";
-export { errnoName } from "./errno.ts";
+export { EACCES, EAGAIN, errnoName } from "./errno.ts";
 export * from "./exit.ts";
 export * from "./flock.ts";
 export { Mapping } from "./mmap.ts";

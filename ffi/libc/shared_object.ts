@@ -54,12 +54,17 @@ export class SharedObject implements Disposable {
 
   /** Whether the name still stands for this object. */
   isLinked(): boolean {
+    return this.linked() !== undefined;
+  }
+
+  /** What the file system says of this object, its owner for one; `undefined` when it has lost its name. */
+  linked(): Deno.FileInfo | undefined {
     const { dev, ino } = this.#file.identity();
     try {
       const named = Deno.lstatSync(`${SHARED_OBJECT_FOLDER}${this.name}`);
-      return named.dev === dev && named.ino === ino;
+      return named.dev === dev && named.ino === ino ? named : undefined;
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return false;
+      if (error instanceof Deno.errors.NotFound) return undefined;
       throw error;
     }
   }

@@ -6,6 +6,8 @@
  */
 
 import {
+  EACCES,
+  EAGAIN,
   type Mapping,
   SHARED_OBJECT_FOLDER,
   SharedObject,
@@ -27,6 +29,9 @@ const PREFIX = "reactant-weights-";
 const LAYOUT_VERSION = 1;
 /** Between looks at a region that another process is filling. */
 const RETRY_MILLISECONDS = 20;
+/** A writer that has not come to its end after so long, and so much for each byte, is not going to. */
+const PATIENCE_MILLISECONDS = 60_000;
+const PATIENCE_MILLISECONDS_PER_BYTE = 1000 / 50e6;
 /** Hashed at once; the digest of a region is that of the digests of its slices. */
 const DIGEST_SLICE_BYTES = 16 * 2 ** 20;
 
@@ -39,6 +44,8 @@ export interface RegionRequest {
   /** Permission bits of a new one, whatever the umask; the owner always may read and write. */
   readonly mode: number;
   readonly logger: Logger;
+  /** How long another process may take to fill it. Default: long enough for a slow disk. */
+  readonly patienceMs?: number;
   /** Writes the contents from byte `start` of the mapping on. */
   readonly fill: (target: Mapping, start: number) => Promise<void>;
 }
@@ -48,6 +55,8 @@ export interface SharedRegion extends Disposable {
   readonly name: string;
   /** Whether it had been filled before. */
   readonly isReused: boolean;
+  /** Whether it still has its length: to read behind the end of one cut short would end the process. */
+  readonly isWhole: boolean;
   /** A part of the contents, without copying. */
   bytes(offset: number, length: number): Uint8Array<ArrayBuffer>;
 }
@@ -70,10 +79,14 @@ export function regionName(key: Uint8Array): string {
 /**
  * Maps the region of a key, filling it first where that has not been done; waits while another process
  * does.
- * @throws {SystemCallError} when there is no room for it (`ENOSPC`), or it may not be opened (`EACCES`)
+ * @throws {SystemCallError} when there is no room for it (`ENOSPC`), it may not be opened or users may
+ *   write to it whom its mode is to keep out (`EACCES`), or another process does not finish it (`EAGAIN`)
  */
 export async function acquireRegion(request: RegionRequest): Promise<SharedRegion> {
   const name = regionName(request.key);
+  const patienceMs = request.patienceMs ??
+    PATIENCE_MILLISECONDS + request.byteLength * PATIENCE_MILLISECONDS_PER_BYTE;
+  const untilMs = performance.now() + patienceMs;
   for (;;) {
     using opened = new DisposableStack();
     const object = openOrCreate(name, request.mode);
@@ -85,6 +98,7 @@ export async function acquireRegion(request: RegionRequest): Promise<SharedRegio
         return taken;
       }
     }
+    if (performance.now() >= untilMs) throw new SystemCallError("flock", EAGAIN, "EAGAIN", name);
     await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
   }
 }
@@ -142,7 +156,14 @@ async function take(
   let isReused = true;
   if (object.tryLock({ isShared: false })) {
     // Nobody has it. It may be new, left behind, or just removed by whoever had it last.
-    if (!object.isLinked()) return "again";
+    const info = object.linked();
+    if (!info) return "again";
+    if (!isOfTrusted(info, request.mode)) {
+      const fields = { region: object.name, model: request.source.model, owner: info.uid };
+      request.logger.warn("shared weights that others could have written are not used", fields);
+      unlinkSharedMemory(object.name);
+      return "again";
+    }
     if (object.byteLength > 0 && !await isIntact(object, request)) {
       unlinkSharedMemory(object.name);
       return "again";
@@ -153,9 +174,29 @@ async function take(
     }
     // Not one step: between the two it may be removed, which the next look shows.
     if (!object.tryLock({ isShared: true })) return "again";
-  } else if (!object.tryLock({ isShared: true })) return "again";
+  } else {
+    const info = object.linked();
+    if (info && !isOfTrusted(info, request.mode)) {
+      throw new SystemCallError("shm_open", EACCES, "EACCES", JSON.stringify(object.name));
+    }
+    if (!object.tryLock({ isShared: true })) return "again";
+  }
   if (!object.isLinked() || !isComplete(object, request)) return "again";
   return attach(object, request, isReused);
+}
+
+/**
+ * Whether only those can have written to an object whom its mode is to let. Names can be guessed: whoever
+ * makes a region first, for others to find, could choose what they compute.
+ */
+function isOfTrusted({ uid, gid, mode: given }: Deno.FileInfo, mode: number): boolean {
+  const [everyone, group] = [0o002, 0o020];
+  if (mode & everyone) return true;
+  if (((given ?? 0) & ~mode & (everyone | group)) !== 0) return false;
+  const self = Deno.uid();
+  if (uid === self || uid === 0) return true;
+  // The group let us in, if we are not the one user whom everything lets in.
+  return (mode & group) !== 0 && (self !== 0 || gid === Deno.gid());
 }
 
 async function fill(object: SharedObject, request: RegionRequest): Promise<void> {
@@ -178,6 +219,9 @@ function attach(object: SharedObject, request: RegionRequest, isReused: boolean)
   return {
     name: object.name,
     isReused,
+    get isWhole() {
+      return object.byteLength >= HEADER_BYTES + request.byteLength;
+    },
     bytes: (offset, length) => mapping.bytes(HEADER_BYTES + offset, length),
     [Symbol.dispose]: () => {
       if (!isAttached) return;

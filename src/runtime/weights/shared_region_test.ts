@@ -125,6 +125,87 @@ Deno.test("acquireRegion() takes over what a process left complete, and not what
   assert.ok(isSevens(region));
 });
 
+/** A file that stays, so that a worker that starts meanwhile does not sweep its region. */
+function lasting(): RegionRequest["source"] {
+  const path = new URL(import.meta.url).pathname;
+  return { model: "m", path, identity: weightFileIdentity(path)! };
+}
+
+/** A complete region that another process has left, with its owner and mode changed. */
+async function plant(wanted: RegionRequest, { uid, mode }: { uid?: number; mode: number }) {
+  const path = `/dev/shm${regionName(wanted.key)}`;
+  const region = await acquireRegion({ ...wanted, mode });
+  Deno.linkSync(path, `${path}-kept`);
+  region[Symbol.dispose]();
+  Deno.renameSync(`${path}-kept`, path);
+  if (uid !== undefined) Deno.chownSync(path, uid, uid);
+}
+
+Deno.test("acquireRegion() does not take over a region that more users may write to than it is to be", async () => {
+  for (const [left, mode] of [[0o666, 0o660], [0o666, 0o600], [0o660, 0o600]] as const) {
+    const wanted = request({ mode });
+    await plant(wanted, { mode: left });
+    using region = await acquireRegion(wanted);
+    assert.deepEqual([wanted.fills, region.isReused], [2, false], `${left} for ${mode}`);
+    assert.equal(objectOf(wanted)!.mode! & 0o777, mode);
+  }
+  const wanted = request({ mode: 0o666, source: lasting() });
+  await plant(wanted, { mode: 0o666 });
+  using region = await acquireRegion(wanted);
+  assert.equal(region.isReused, true);
+});
+
+Deno.test("acquireRegion() refuses such a region at once while it is held", async () => {
+  const wanted = request({ mode: 0o660 });
+  using _held = await acquireRegion({ ...wanted, mode: 0o666 });
+  await assert.rejects(acquireRegion(wanted), { code: "EACCES" });
+});
+
+Deno.test("acquireRegion() does not take over another user's region unless it may be anyone's", async () => {
+  if (Deno.uid() !== 0) {
+    console.log("not checked: only root can give a file to another user");
+    return;
+  }
+  const nobody = 65534;
+  for (const mode of [0o600, 0o660]) {
+    const wanted = request({ mode });
+    await plant(wanted, { uid: nobody, mode });
+    using region = await acquireRegion(wanted);
+    assert.equal(region.isReused, false);
+    assert.equal(objectOf(wanted)!.uid, 0);
+  }
+  const wanted = request({ mode: 0o666, source: lasting() });
+  await plant(wanted, { uid: nobody, mode: 0o666 });
+  using region = await acquireRegion(wanted);
+  assert.equal(region.isReused, true);
+});
+
+Deno.test("acquireRegion() does not wait for ever for a writer that does not go on", async () => {
+  const [filling, finish] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const wanted = request();
+  const writer = acquireRegion({
+    ...wanted,
+    fill: async (target, start) => {
+      filling.resolve();
+      await finish.promise;
+      await wanted.fill(target, start);
+    },
+  });
+  await filling.promise;
+  await assert.rejects(acquireRegion({ ...wanted, patienceMs: 50 }), { code: "EAGAIN" });
+  finish.resolve();
+  using region = await writer;
+  assert.ok(isSevens(region));
+});
+
+Deno.test("SharedRegion.isWhole says when somebody has made it shorter", async () => {
+  const wanted = request();
+  using region = await acquireRegion(wanted);
+  assert.equal(region.isWhole, true);
+  Deno.truncateSync(`/dev/shm${regionName(wanted.key)}`, 8192);
+  assert.equal(region.isWhole, false);
+});
+
 Deno.test("sweepRegions() removes what nobody has and nobody will want", async () => {
   const file = Deno.makeTempFileSync();
   const identity = weightFileIdentity(file)!;
