@@ -19,7 +19,7 @@ const WORKERS = 4;
 
 /** What of the checkout a reader's own folder has; the rest he makes. */
 const LINKED = [
-  ...[".cache", ".deno-version", "deno.json", "deno.lock", "main.ts"],
+  ...[".cache", ".deno-version", "deno.json", "deno.lock"],
   ...["docker", "docs", "examples", "ffi", "proto", "scripts", "src"],
 ];
 
@@ -50,6 +50,11 @@ export class Manual implements AsyncDisposable {
   constructor() {
     this.#folder = Deno.makeTempDirSync({ prefix: "manual-" });
     for (const name of LINKED) Deno.symlinkSync(join(root, name), join(this.#folder, name));
+    // Not a link: under another path Deno would transpile, and keep, the whole program once more.
+    Deno.writeTextFileSync(
+      join(this.#folder, "main.ts"),
+      `import { main } from "file://${root}src/cli/mod.ts";\nDeno.exit(await main(Deno.args));\n`,
+    );
     Deno.mkdirSync(join(this.#folder, "bin"));
     const program = join(this.#folder, "bin/reactantserver");
     Deno.writeTextFileSync(
@@ -77,6 +82,7 @@ export class Manual implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await stop(this.#kept);
     Deno.removeSync(this.#folder, { recursive: true });
+    removeTranspiled(this.#folder);
   }
 
   async #run(block: Block): Promise<void> {
@@ -195,6 +201,17 @@ export class Manual implements AsyncDisposable {
       environment["LOADGEN_METRICS"] = `http://${http}/metrics`;
     }
     return environment;
+  }
+}
+
+/** What Deno keeps of the scripts that ran from a folder which will not be there again. */
+function removeTranspiled(folder: string): void {
+  const cache = Deno.env.get("DENO_DIR") ??
+    `${Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME")}/.cache`}/deno`;
+  try {
+    Deno.removeSync(`${cache}/gen/file${folder}`, { recursive: true });
+  } catch {
+    // It keeps nothing, or elsewhere.
   }
 }
 

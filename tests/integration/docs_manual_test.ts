@@ -42,15 +42,34 @@ Deno.test("no page with commands is left out", () => {
   }
 });
 
+/** Programs of the pages that a machine may lack. */
+const PROGRAMS = ["curl", "openssl"];
+
+function missingProgram(blocks: readonly Block[]): string | undefined {
+  const folders = (Deno.env.get("PATH") ?? "").split(":");
+  return PROGRAMS.find((program) =>
+    blocks.some((block) => isScript(block) && new RegExp(`\\b${program} `).test(block.text)) &&
+    !folders.some((folder) => exists(`${folder}/${program}`))
+  );
+}
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
+
 Deno.test({
   name: "every command of the manual does what its page says",
-  // Servers are ended with their pages; what the runtime counts as leaked are their streams.
   async fn(t) {
     await using manual = new Manual();
-    const only = Deno.env.get("MANUAL_PAGES")?.split(",");
-    for (const page of only ?? PAGES) {
+    for (const page of Deno.env.get("MANUAL_PAGES")?.split(",") ?? PAGES) {
       const blocks = read(page);
-      await t.step(page, () => manual.page(blocks));
+      const missing = missingProgram(blocks);
+      if (missing === undefined) await t.step(page, () => manual.page(blocks));
+      else console.log(`NOT RUN: docs/${page}.md needs ${missing}, which is not on this machine`);
     }
   },
 });
