@@ -76,7 +76,8 @@ export class ModelQueue {
   readonly costs = new Map<string, Map<number, number>>();
   /** Seconds that dispatches on the device are expected to take; they are not in the recent compute yet. */
   pendingCompute = 0;
-  #items: QueuedWork[] = [];
+  /** What has left is not kept alive by its place before the head: inputs may be large. */
+  #items: (QueuedWork | undefined)[] = [];
   #head = 0;
   /** Committed work at the front of the items. */
   #committed = 0;
@@ -207,9 +208,9 @@ export class ModelQueue {
 
   /** Removes and returns the first `count`. */
   take(count: number): QueuedWork[] {
-    const taken = this.#items.slice(this.#head, this.#head + count);
+    const taken = this.#items.slice(this.#head, this.#head + count) as QueuedWork[];
     for (const work of taken) this.#removed(work);
-    this.#head += count;
+    this.#forget(taken.length);
     this.#committed = Math.max(0, this.#committed - count);
     if (this.#head > 64 && this.#head * 2 > this.#items.length) {
       this.#items = this.#items.slice(this.#head);
@@ -237,15 +238,25 @@ export class ModelQueue {
         this.#items[--to] = work;
       }
     }
-    this.#head += dropped.length;
+    this.#forget(dropped.length);
     return dropped.reverse();
+  }
+
+  /** Moves the head over places whose work has left or moved on. */
+  #forget(count: number): void {
+    this.#items.fill(undefined, this.#head, this.#head + count);
+    this.#head += count;
+    if (this.#head < this.#items.length) return;
+    this.#items = [];
+    this.#head = 0;
   }
 
   /** Takes over what waits in another queue, each request where it would stand had it come here. */
   absorb(other: ModelQueue): void {
     const committed = this.#committed + other.#committed;
     const taken = other.take(other.depth);
-    this.#items = [...this, ...taken].sort((a, b) =>
+    const all = [...this, ...taken];
+    this.#items = all.sort((a, b) =>
       Number(b.isCommitted ?? false) - Number(a.isCommitted ?? false) || a.order - b.order
     );
     for (const work of taken) this.#added(work);

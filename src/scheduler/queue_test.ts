@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { DecayClock } from "./decay_clock.ts";
 import { ModelQueue, type QueuedWork } from "./queue.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
@@ -168,4 +170,27 @@ Deno.test("planned() plans again when the queue or its costs have changed", () =
   assert.deepEqual([planned(), plans], [2, 4]);
   queue.take(1);
   assert.deepEqual([planned(), plans], [1, 5]);
+});
+
+Deno.test("work that has left the queue is not kept alive by it", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  const queue = queueOf([]);
+  const left: WeakRef<QueuedWork>[] = [];
+  const push = (order: number) => {
+    const pushed = work(order);
+    queue.push(pushed);
+    left.push(new WeakRef(pushed));
+  };
+  for (let order = 0; order < 10; order++) push(order);
+  queue.take(3);
+  queue.dropDead(4, ({ order }) => order % 2 === 1);
+  await new Promise<void>((resolve) => setTimeout(resolve));
+  collect();
+  const kept = left.map((reference) => reference.deref()?.order);
+  assert.deepEqual(kept.filter((order) => order !== undefined), orders(queue));
+  queue.take(99);
+  await new Promise<void>((resolve) => setTimeout(resolve));
+  collect();
+  assert.deepEqual(left.filter((reference) => reference.deref()), []);
 });
