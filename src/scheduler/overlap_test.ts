@@ -3,7 +3,8 @@ import { setImmediate } from "node:timers/promises";
 import type { NamedTensor } from "../tensor/mod.ts";
 import { DISCIPLINES } from "./disciplines/mod.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
-import { type DispatchRecord, Scheduler } from "./scheduler.ts";
+import type { DispatchRecord } from "./batch_run.ts";
+import { Scheduler } from "./scheduler.ts";
 
 /** Milliseconds of a dispatch on each engine of the simulated device. */
 const [COPY_IN, COMPUTE, COPY_OUT] = [4, 10, 3];

@@ -4,28 +4,14 @@
  * and knows nothing of devices or protocols.
  */
 
-import {
-  CancelledError,
-  DeadlineExceededError,
-  InternalError,
-  NotFoundError,
-  UnavailableError,
-} from "../errors.ts";
+import { NotFoundError, UnavailableError } from "../errors.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
-import { concatRows, sliceRows } from "./batch_assembly.ts";
-import { type BatchPlan, planBatch } from "./batch_plan.ts";
+import { BatchRunner, type DispatchRecord } from "./batch_run.ts";
 import { DecayClock } from "./decay_clock.ts";
-import {
-  type Discipline,
-  type DisciplineParameters,
-  DISCIPLINES,
-  type Totals,
-} from "./disciplines/mod.ts";
-import { ModelQueue, type PlannedDispatch, type QueuedWork, type Work } from "./queue.ts";
-import type { ScheduledModel, StageSeconds } from "./scheduled_model.ts";
-
-/** Cost of a dispatch before any was measured, in seconds. */
-export const DEFAULT_COST_SECONDS = 0.01;
+import type { Discipline, DisciplineParameters } from "./disciplines/mod.ts";
+import { ModelQueue, type PlannedDispatch, type Work } from "./queue.ts";
+import type { ScheduledModel } from "./scheduled_model.ts";
+import { isFull, Selector } from "./selection.ts";
 
 /** Longest that a dispatch is put off while requests keep coming in that could join it. */
 const MAX_GATHER_MS = 0.5;
@@ -49,16 +35,6 @@ export interface SchedulerOptions {
   readonly onDispatch?: (record: DispatchRecord) => void;
 }
 
-export interface DispatchRecord {
-  readonly model: string;
-  readonly size: number;
-  readonly rows: number;
-  /** From entering the queue to the start of the dispatch, one per request served. */
-  readonly queueSeconds: readonly number[];
-  readonly computeSeconds: number;
-  readonly stages: StageSeconds;
-}
-
 /** States: running → draining (`shutdown`) → stopped. */
 export class Scheduler {
   readonly #options: SchedulerOptions;
@@ -67,7 +43,8 @@ export class Scheduler {
   readonly #queues = new Map<string, ModelQueue>();
   /** Those with work; one that has run empty stays until it is looked at. */
   readonly #busy = new Set<ModelQueue>();
-  readonly #decay: DecayClock;
+  readonly #selector: Selector;
+  readonly #runner: BatchRunner;
   /** Work of ours that needs the device to itself, in order; it runs before the next dispatch. */
   readonly #exclusive: (() => Promise<void>)[] = [];
   #order = 0;
@@ -77,8 +54,6 @@ export class Scheduler {
   #overlaps = false;
   /** Requests that the last dispatch served. */
   #lastServed = 0;
-  /** When the device was last done with a dispatch. */
-  #freeSinceMs = -Infinity;
   #idle: (() => void) | undefined;
   /** Goes on where all that waits is for models that cannot run yet. */
   #resume: (() => void) | undefined;
@@ -86,7 +61,15 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    this.#decay = new DecayClock(options.halfLifeSeconds);
+    const decay = new DecayClock(options.halfLifeSeconds);
+    const shared = { now: this.#now, queues: this.#queues, decay };
+    this.#selector = new Selector({
+      ...options,
+      ...shared,
+      busy: this.#busy,
+      onDrop: () => this.#queued--,
+    });
+    this.#runner = new BatchRunner({ ...options, ...shared });
   }
 
   /**
@@ -257,7 +240,7 @@ export class Scheduler {
     try {
       while (running || this.#queued > 0 || this.#exclusive.length > 0) {
         const queued = this.#queued;
-        let next = this.#exclusive.length > 0 ? undefined : this.#select();
+        let next = this.#exclusive.length > 0 ? undefined : this.#selector.select();
         if (running && !(next && isFull(next))) {
           await running;
           running = undefined;
@@ -280,7 +263,7 @@ export class Scheduler {
           await this.#gather();
           // Chosen again, because the queue may be another than it was before the wait: nothing may
           // come between a choice and the requests that are taken for it.
-          next = this.#exclusive.length > 0 ? undefined : this.#select();
+          next = this.#exclusive.length > 0 ? undefined : this.#selector.select();
           if (!next) continue;
         }
         const current = this.#dispatch(next);
@@ -311,102 +294,9 @@ export class Scheduler {
       seen = this.#order;
       await this.#options.nextTurn!();
       if (this.#exclusive.length > 0) return;
-      const next = this.#select();
+      const next = this.#selector.select();
       if (!next || isFull(next)) return;
     } while (this.#order !== seen && this.#now() < untilMs);
-  }
-
-  /** The model and batch to run now; drops dead work on the way. */
-  #select(): PlannedDispatch | undefined {
-    const nowMs = this.#now();
-    let fit: PlannedDispatch[] = [];
-    let hasCommitted = false;
-    for (const queue of this.#busy) {
-      const front = this.#liveFront(queue, nowMs);
-      if (!front) {
-        this.#busy.delete(queue);
-        continue;
-      }
-      if (front.model.isRunnable?.() === false) continue;
-      const planned = this.#plan(queue, front);
-      if (!planned) continue;
-      hasCommitted ||= queue.hasCommitted;
-      fit.push(planned);
-    }
-    if (fit.length < 2) return fit[0];
-    let { discipline } = this.#options;
-    if (hasCommitted) {
-      fit = fit.filter(({ queue }) => queue.hasCommitted);
-      discipline = DISCIPLINES.fifo;
-    }
-    const scale = this.#decay.scaleAt(nowMs);
-    const withDeadline = this.#options.shedsByCost;
-    const candidates = fit.map(({ queue, cost }) => queue.candidate(cost, scale, withDeadline));
-    const chosen = discipline(candidates, this.#totals(scale), this.#options.parameters);
-    return fit[candidates.indexOf(chosen)];
-  }
-
-  /** Sums over every model, idle ones too: what a fair share is taken of. */
-  #totals(scale: number): Totals {
-    let weight = 0;
-    let recentCompute = 0;
-    for (const queue of this.#queues.values()) {
-      weight += queue.weight;
-      recentCompute += queue.recentCompute(scale);
-    }
-    return { weight, recentCompute };
-  }
-
-  #plan(queue: ModelQueue, front: QueuedWork): PlannedDispatch | undefined {
-    try {
-      return queue.planned(plannedDispatch);
-    } catch (error) {
-      // Requests are checked before they are queued, so this is a defect of whoever prepared it: the
-      // front request alone is answered, and the loop goes on.
-      queue.take(1);
-      this.#queued--;
-      front.reject(error);
-      return undefined;
-    }
-  }
-
-  /**
-   * The oldest request worth running. Among those that could be part of the next batch, what is
-   * cancelled, late, or (`edf`) cannot finish in time is rejected.
-   */
-  #liveFront(queue: ModelQueue, nowMs: number): QueuedWork | undefined {
-    if (!this.#mayHaveDead(queue, nowMs)) return queue.front;
-    const isDead = (work: QueuedWork) => {
-      if (work.isAborted()) return true;
-      if (work.deadlineMs === undefined) return false;
-      const margin = this.#options.shedsByCost && !work.isCommitted
-        ? 1000 * (minimumCost(queue, work.variantKey) ?? DEFAULT_COST_SECONDS)
-        : 0;
-      return nowMs + margin >= work.deadlineMs;
-    };
-    while (queue.front) {
-      const dead = queue.dropDead(reachOf(queue.front), isDead);
-      if (dead.length === 0) break;
-      for (const work of dead) {
-        this.#queued--;
-        work.reject(
-          work.isAborted() ? new CancelledError("The caller went away") : new DeadlineExceededError(
-            `The deadline passed while the request waited for model ${JSON.stringify(queue.name)}`,
-          ),
-        );
-      }
-    }
-    return queue.front;
-  }
-
-  /** Rules most queues out without a look at every request: nobody has gone, no deadline is near. */
-  #mayHaveDead(queue: ModelQueue, nowMs: number): boolean {
-    const { front } = queue;
-    if (!front) return false;
-    const marginMs = this.#options.shedsByCost
-      ? 1000 * Math.max(DEFAULT_COST_SECONDS, queue.largestCost)
-      : 0;
-    return nowMs + marginMs >= queue.earliestDeadline || queue.hasAborted(reachOf(front));
   }
 
   async #dispatch({ model, queue, plan, cost }: PlannedDispatch): Promise<void> {
@@ -415,134 +305,9 @@ export class Scheduler {
     this.#lastServed = taken.length;
     queue.pendingCompute += cost;
     try {
-      await this.#runTaken(model, queue, taken, plan);
+      await this.#runner.run(model, queue, taken, plan);
     } finally {
       queue.pendingCompute = Math.max(0, queue.pendingCompute - cost);
     }
   }
-
-  async #runTaken(
-    model: ScheduledModel,
-    queue: ModelQueue,
-    taken: readonly QueuedWork[],
-    plan: BatchPlan,
-  ): Promise<void> {
-    try {
-      await this.#runBatch(model, queue, taken, plan.size);
-    } catch (error) {
-      if (taken.length === 1) {
-        taken[0]!.reject(error);
-        return;
-      }
-      // One request must not fail its neighbours: each gets a dispatch of its own.
-      for (const work of taken) {
-        try {
-          const sizes = model.sizes(work.variantKey) ?? [plan.size];
-          const alone = planBatch([work], { sizes, isCoalescable: false, maxRows: undefined });
-          await this.#runBatch(model, queue, [work], alone.size);
-        } catch (own) {
-          work.reject(own);
-        }
-      }
-    }
-  }
-
-  async #runBatch(
-    model: ScheduledModel,
-    queue: ModelQueue,
-    taken: readonly QueuedWork[],
-    size: number,
-  ): Promise<void> {
-    const { variantKey } = taken[0]!;
-    const startMs = this.#now();
-    const inputs = this.#assemble(model, taken, size);
-    const { outputs, stages } = await model.run({ variantKey, size, inputs });
-    const endMs = this.#now();
-    // Time before the device was done with the dispatch before is that one's, not this one's.
-    const computeSeconds = (endMs - Math.max(startMs, this.#freeSinceMs)) / 1000;
-    this.#freeSinceMs = endMs;
-    this.#decay.restart(endMs, (scale) => {
-      for (const each of this.#queues.values()) each.rescale(scale);
-    });
-    const rows = taken.reduce((total, work) => total + work.rows, 0);
-    queue.record({
-      variantKey,
-      size,
-      rows,
-      requests: taken.length,
-      computeSeconds,
-      scale: this.#decay.scaleAt(endMs),
-      costAlpha: this.#options.costAlpha,
-    });
-    this.#options.onDispatch?.({
-      model: queue.name,
-      size,
-      rows,
-      queueSeconds: taken.map((work) => (startMs - work.enqueuedMs) / 1000),
-      computeSeconds,
-      stages,
-    });
-    let from = 0;
-    for (const work of taken) {
-      const own = outputs.map((output, index) => {
-        const axis = model.outputBatchAxes[index];
-        if (axis === undefined || size === 0) return output;
-        return compact(sliceRows(output, axis, from, work.rows), output);
-      });
-      from += work.rows;
-      work.resolve(own);
-    }
-  }
-
-  #assemble(
-    model: ScheduledModel,
-    taken: readonly QueuedWork[],
-    size: number,
-  ): readonly NamedTensor[] {
-    const first = taken[0]!;
-    if (size === 0) return first.inputs;
-    return first.inputs.map((input, index) => {
-      const axis = model.inputBatchAxes[index];
-      if (axis === undefined) return input;
-      return concatRows(taken.map((work) => work.inputs[index]!), axis, size);
-    });
-  }
-}
-
-/** A small slice of a large batch is copied, so that one slow reader does not keep the batch alive. */
-function compact(slice: NamedTensor, whole: NamedTensor): NamedTensor {
-  if (slice === whole || slice.data.length * 4 > whole.data.length || slice.data.length > 65536) {
-    return slice;
-  }
-  return { ...slice, data: slice.data.slice() };
-}
-
-/** @throws when the front request could never run */
-function plannedDispatch(queue: ModelQueue): PlannedDispatch {
-  const { model, variantKey } = queue.front!;
-  const sizes = model.sizes(variantKey);
-  if (!sizes) throw new InternalError(`Model ${JSON.stringify(model.name)} has no such variant`);
-  const { isCoalescable, maxRows } = model;
-  const costs = queue.costs.get(variantKey);
-  const plan = planBatch(queue, { sizes, isCoalescable, maxRows, costs });
-  return { model, queue, plan, cost: costs?.get(plan.size) ?? DEFAULT_COST_SECONDS };
-}
-
-/** Whether no request that is still to come can change the batch: there are enough for the largest. */
-function isFull({ model, queue, plan }: PlannedDispatch): boolean {
-  if (!model.isCoalescable) return true;
-  const sizes = model.sizes(queue.front!.variantKey)!;
-  const cap = Math.min(sizes[sizes.length - 1]!, model.maxRows ?? Infinity);
-  return plan.rows >= cap || queue.depth >= cap;
-}
-
-/** How many requests from a queue's front its next batch could have. */
-function reachOf({ model, variantKey }: QueuedWork): number {
-  return model.isCoalescable ? Math.max(1, model.sizes(variantKey)?.at(-1) ?? 1) : 1;
-}
-
-/** The least time any dispatch of the variant was learned to take. */
-function minimumCost(queue: ModelQueue, variantKey: string): number | undefined {
-  const costs = queue.costs.get(variantKey);
-  return costs && costs.size > 0 ? Math.min(...costs.values()) : undefined;
 }

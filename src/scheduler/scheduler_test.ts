@@ -6,7 +6,8 @@ import { fifo } from "./disciplines/fifo.ts";
 import { fair } from "./disciplines/fair.ts";
 import type { Work } from "./queue.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
-import { type DispatchRecord, Scheduler } from "./scheduler.ts";
+import type { DispatchRecord } from "./batch_run.ts";
+import { Scheduler } from "./scheduler.ts";
 
 /** A device under the test's control: dispatches wait until released, on a clock that is set by hand. */
 class Device {

@@ -5,7 +5,8 @@ import { setImmediate } from "node:timers";
 import { planBatch } from "./batch_plan.ts";
 import { DISCIPLINES } from "./disciplines/mod.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
-import { DEFAULT_COST_SECONDS, Scheduler } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
+import { DEFAULT_COST_SECONDS } from "./selection.ts";
 
 const NAMES = ["a", "b", "c", "d"];
 const VARIANTS = ["", "wide"];

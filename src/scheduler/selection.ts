@@ -1,0 +1,166 @@
+/**
+ * Which model runs next, and in which batch: every queue with work offers its next dispatch, a discipline
+ * picks one of them. What nobody waits for any more is dropped on the way.
+ */
+
+import { CancelledError, DeadlineExceededError, InternalError } from "../errors.ts";
+import { planBatch } from "./batch_plan.ts";
+import type { DecayClock } from "./decay_clock.ts";
+import {
+  type Discipline,
+  type DisciplineParameters,
+  DISCIPLINES,
+  type Totals,
+} from "./disciplines/mod.ts";
+import type { ModelQueue, PlannedDispatch, QueuedWork } from "./queue.ts";
+
+/** Cost of a dispatch before any was measured, in seconds. */
+export const DEFAULT_COST_SECONDS = 0.01;
+
+export interface SelectorOptions {
+  readonly discipline: Discipline;
+  /** Whether what cannot finish in its learned time is dropped too, and not only what is late already. */
+  readonly shedsByCost: boolean;
+  readonly parameters: DisciplineParameters;
+  /** Milliseconds on a monotonic clock. */
+  readonly now: () => number;
+  /** All queues: idle ones count for what a fair share is. */
+  readonly queues: ReadonlyMap<string, ModelQueue>;
+  /** Those with work; the ones found empty are taken out. */
+  readonly busy: Set<ModelQueue>;
+  readonly decay: DecayClock;
+  /** Told of every request that has left its queue unserved. */
+  readonly onDrop: () => void;
+}
+
+/** Makes the choices of one scheduler. A choice holds until anything happens to the queues. */
+export class Selector {
+  readonly #options: SelectorOptions;
+
+  constructor(options: SelectorOptions) {
+    this.#options = options;
+  }
+
+  /** The model and batch to run now; drops dead work on the way. */
+  select(): PlannedDispatch | undefined {
+    const { busy, decay, shedsByCost } = this.#options;
+    const nowMs = this.#options.now();
+    let fit: PlannedDispatch[] = [];
+    let hasCommitted = false;
+    for (const queue of busy) {
+      const front = this.#liveFront(queue, nowMs);
+      if (!front) {
+        busy.delete(queue);
+        continue;
+      }
+      if (front.model.isRunnable?.() === false) continue;
+      const planned = this.#plan(queue, front);
+      if (!planned) continue;
+      hasCommitted ||= queue.hasCommitted;
+      fit.push(planned);
+    }
+    if (fit.length < 2) return fit[0];
+    let { discipline } = this.#options;
+    if (hasCommitted) {
+      fit = fit.filter(({ queue }) => queue.hasCommitted);
+      discipline = DISCIPLINES.fifo;
+    }
+    const scale = decay.scaleAt(nowMs);
+    const candidates = fit.map(({ queue, cost }) => queue.candidate(cost, scale, shedsByCost));
+    const chosen = discipline(candidates, this.#totals(scale), this.#options.parameters);
+    return fit[candidates.indexOf(chosen)];
+  }
+
+  /** Sums over every model, idle ones too: what a fair share is taken of. */
+  #totals(scale: number): Totals {
+    let weight = 0;
+    let recentCompute = 0;
+    for (const queue of this.#options.queues.values()) {
+      weight += queue.weight;
+      recentCompute += queue.recentCompute(scale);
+    }
+    return { weight, recentCompute };
+  }
+
+  #plan(queue: ModelQueue, front: QueuedWork): PlannedDispatch | undefined {
+    try {
+      return queue.planned(plannedDispatch);
+    } catch (error) {
+      // Requests are checked before they are queued, so this is a defect of whoever prepared it: the
+      // front request alone is answered, and the loop goes on.
+      queue.take(1);
+      this.#options.onDrop();
+      front.reject(error);
+      return undefined;
+    }
+  }
+
+  /**
+   * The oldest request worth running. Among those that could be part of the next batch, what is
+   * cancelled, late, or (`edf`) cannot finish in time is rejected.
+   */
+  #liveFront(queue: ModelQueue, nowMs: number): QueuedWork | undefined {
+    if (!this.#mayHaveDead(queue, nowMs)) return queue.front;
+    const isDead = (work: QueuedWork) => {
+      if (work.isAborted()) return true;
+      if (work.deadlineMs === undefined) return false;
+      const margin = this.#options.shedsByCost && !work.isCommitted
+        ? 1000 * (minimumCost(queue, work.variantKey) ?? DEFAULT_COST_SECONDS)
+        : 0;
+      return nowMs + margin >= work.deadlineMs;
+    };
+    while (queue.front) {
+      const dead = queue.dropDead(reachOf(queue.front), isDead);
+      if (dead.length === 0) break;
+      for (const work of dead) {
+        this.#options.onDrop();
+        work.reject(
+          work.isAborted() ? new CancelledError("The caller went away") : new DeadlineExceededError(
+            `The deadline passed while the request waited for model ${JSON.stringify(queue.name)}`,
+          ),
+        );
+      }
+    }
+    return queue.front;
+  }
+
+  /** Rules most queues out without a look at every request: nobody has gone, no deadline is near. */
+  #mayHaveDead(queue: ModelQueue, nowMs: number): boolean {
+    const { front } = queue;
+    if (!front) return false;
+    const marginMs = this.#options.shedsByCost
+      ? 1000 * Math.max(DEFAULT_COST_SECONDS, queue.largestCost)
+      : 0;
+    return nowMs + marginMs >= queue.earliestDeadline || queue.hasAborted(reachOf(front));
+  }
+}
+
+/** @throws when the front request could never run */
+function plannedDispatch(queue: ModelQueue): PlannedDispatch {
+  const { model, variantKey } = queue.front!;
+  const sizes = model.sizes(variantKey);
+  if (!sizes) throw new InternalError(`Model ${JSON.stringify(model.name)} has no such variant`);
+  const { isCoalescable, maxRows } = model;
+  const costs = queue.costs.get(variantKey);
+  const plan = planBatch(queue, { sizes, isCoalescable, maxRows, costs });
+  return { model, queue, plan, cost: costs?.get(plan.size) ?? DEFAULT_COST_SECONDS };
+}
+
+/** Whether no request that is still to come can change the batch: there are enough for the largest. */
+export function isFull({ model, queue, plan }: PlannedDispatch): boolean {
+  if (!model.isCoalescable) return true;
+  const sizes = model.sizes(queue.front!.variantKey)!;
+  const cap = Math.min(sizes[sizes.length - 1]!, model.maxRows ?? Infinity);
+  return plan.rows >= cap || queue.depth >= cap;
+}
+
+/** How many requests from a queue's front its next batch could have. */
+function reachOf({ model, variantKey }: QueuedWork): number {
+  return model.isCoalescable ? Math.max(1, model.sizes(variantKey)?.at(-1) ?? 1) : 1;
+}
+
+/** The least time any dispatch of the variant was learned to take. */
+function minimumCost(queue: ModelQueue, variantKey: string): number | undefined {
+  const costs = queue.costs.get(variantKey);
+  return costs && costs.size > 0 ? Math.min(...costs.values()) : undefined;
+}
