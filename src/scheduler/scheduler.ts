@@ -54,7 +54,8 @@ export class Scheduler {
   #overlaps = false;
   /** Requests that the last dispatch served. */
   #lastServed = 0;
-  #idle: (() => void) | undefined;
+  /** Who waits for the device to be idle. */
+  #idle: (() => void)[] = [];
   /** Goes on where all that waits is for models that cannot run yet. */
   #resume: (() => void) | undefined;
 
@@ -191,7 +192,13 @@ export class Scheduler {
    */
   runExclusive<T>(work: () => Promise<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
-    this.#exclusive.push(() => work().then(resolve, reject));
+    this.#exclusive.push(async () => {
+      try {
+        resolve(await work());
+      } catch (error) {
+        reject(error);
+      }
+    });
     this.#wake();
     return promise;
   }
@@ -209,7 +216,7 @@ export class Scheduler {
     this.#isRunning = false;
     if (!this.#isDispatching) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#idle = resolve;
+    this.#idle.push(resolve);
     const timer = setTimeout(() => {
       for (const queue of this.#queues.values()) {
         for (const work of queue.take(queue.depth)) {
@@ -272,7 +279,7 @@ export class Scheduler {
       }
     } finally {
       this.#isDispatching = false;
-      this.#idle?.();
+      for (const idle of this.#idle.splice(0)) idle();
     }
   }
 

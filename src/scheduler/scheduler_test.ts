@@ -454,3 +454,28 @@ Deno.test("Scheduler.runExclusive() runs while work waits for a model that canno
   subject.wake();
   await waiting;
 });
+
+Deno.test("Scheduler.shutdown() resolves for everyone who asks for it", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  device.isOpen = false;
+  const running = subject.submit(device.named("m"), work([1]));
+  await settle();
+  const both = [subject.shutdown(60_000), subject.shutdown(60_000)];
+  device.isOpen = true;
+  device.release();
+  await Promise.all([running, ...both]);
+});
+
+Deno.test("Scheduler.runExclusive() contains work that fails before its first wait", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  subject.admit(device.model("m"));
+  const failed = subject.runExclusive(() => {
+    throw new ServerError("INTERNAL", "at once");
+  });
+  assert.equal(await statusOf(failed), "INTERNAL");
+  const [output] = await subject.submit(device.named("m"), work([3]));
+  assert.deepEqual([...output!.data], [6]);
+});
