@@ -47,7 +47,10 @@ export class PjrtClient {
   /** An `Execute` on its way to the device from another thread: the next one waits for it. */
   launching: Promise<unknown> | undefined;
   readonly #waiter: EventWaiter;
-  readonly #inFlight = new Set<Promise<unknown>>();
+  /** Counted, not kept: what finished work has made must not outlive it in here. */
+  #inFlight = 0;
+  /** Called when nothing is in flight any more. */
+  #idle: (() => void) | undefined;
   #isClosing = false;
   #closed: Promise<void> | undefined;
 
@@ -136,9 +139,11 @@ export class PjrtClient {
    */
   track<T>(work: () => Promise<T>): Promise<T> {
     const promise = this.#start(work);
-    this.#inFlight.add(promise);
-    const forget = () => this.#inFlight.delete(promise);
-    promise.then(forget, forget);
+    this.#inFlight++;
+    const ended = () => {
+      if (--this.#inFlight === 0) this.#idle?.();
+    };
+    promise.then(ended, ended);
     return promise;
   }
 
@@ -207,7 +212,7 @@ export class PjrtClient {
   }
 
   async #drainAndDestroy(): Promise<void> {
-    while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight);
+    while (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle = resolve);
     this.handles.disposeAll();
     this.handles.count("client", -1);
     await destroyClient(this.api, this.address);

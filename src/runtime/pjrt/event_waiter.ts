@@ -19,10 +19,10 @@ export type WaitingThread = "plugin" | "own";
 /** One per client. While anything is waited for, the process stays. */
 export class EventWaiter implements Disposable {
   readonly #api: PjrtApi;
-  readonly #waiting = new Map<number, () => void>();
+  /** By id. Slots are used again: a `Map` would keep what was in it alive (`IdTable` says why). */
+  readonly #waiting: ((() => void) | undefined)[] = [];
+  readonly #freeIds: number[] = [];
   #callback: Deno.UnsafeCallback<typeof SIGNATURE> | undefined;
-  #lastId = 0;
-
   readonly #thread: WaitingThread;
 
   constructor(api: PjrtApi, thread: WaitingThread) {
@@ -46,17 +46,17 @@ export class EventWaiter implements Disposable {
       (error, id) => this.#happened(error, Number(id)),
     );
     const { promise, resolve } = Promise.withResolvers<void>();
-    const id = ++this.#lastId;
+    const id = this.#freeIds.pop() ?? this.#waiting.length;
     const args = this.#api.args("PJRT_Event_OnReady")
       .set("event", event)
       .set("callback", BigInt(Deno.UnsafePointer.value(callback.pointer)))
       .set("user_arg", BigInt(id));
-    this.#waiting.set(id, resolve);
+    this.#waiting[id] = resolve;
     callback.ref();
     try {
       this.#api.call("PJRT_Event_OnReady", args);
     } catch (error) {
-      this.#waiting.delete(id);
+      this.#free(id);
       callback.unref();
       throw error;
     }
@@ -68,10 +68,15 @@ export class EventWaiter implements Disposable {
       // A copy for us; whoever waits asks the event itself.
       this.#api.destroyError(brandAddress<"PJRT_Error">(Deno.UnsafePointer.value(error)));
     }
-    const resolve = this.#waiting.get(id)!;
-    this.#waiting.delete(id);
+    const resolve = this.#waiting[id]!;
+    this.#free(id);
     this.#callback!.unref();
     resolve();
+  }
+
+  #free(id: number): void {
+    this.#waiting[id] = undefined;
+    this.#freeIds.push(id);
   }
 
   /** Nothing may be waited for any more. */

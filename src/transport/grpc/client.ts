@@ -84,7 +84,8 @@ export class GrpcClient implements CallOwner {
 
   readonly #options: ClientOptions;
   readonly #target: Target;
-  readonly #calls = new Set<ClientCall>();
+  /** Each knows its place. Not a `Set`, for the reason that `IdTable` gives. */
+  readonly #calls: ClientCall[] = [];
   readonly #headers = new Map<string, HeaderList>();
 
   /** Throws `InvalidArgumentError` for a malformed target. */
@@ -109,7 +110,7 @@ export class GrpcClient implements CallOwner {
 
   /** Calls in progress. */
   get activeCalls(): number {
-    return this.#calls.size;
+    return this.#calls.length;
   }
 
   /** One message out, one back. The request's chunks must not change until the call has settled. */
@@ -180,11 +181,18 @@ export class GrpcClient implements CallOwner {
   }
 
   callStarted(call: ClientCall): void {
-    this.#calls.add(call);
+    call.callIndex = this.#calls.length;
+    this.#calls.push(call);
   }
 
   callEnded(call: ClientCall): void {
-    this.#calls.delete(call);
+    if (call.callIndex < 0) return;
+    const last = this.#calls.pop()!;
+    if (last !== call) {
+      this.#calls[call.callIndex] = last;
+      last.callIndex = call.callIndex;
+    }
+    call.callIndex = -1;
   }
 
   #makeHeaders(path: string): HeaderField[] {

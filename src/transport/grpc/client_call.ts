@@ -84,6 +84,8 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
   readonly deadlineMs: number | undefined;
   readonly isPatient: boolean;
   queueIndex = -1;
+  /** Where it is among its client's calls; -1 when it is not. The client's to change. */
+  callIndex = -1;
 
   protected readonly owner: CallOwner;
   protected readonly options: CallOptions;

@@ -36,9 +36,9 @@ class NativeServer implements GrpcServer, CallHost {
 
   readonly #options: ServerOptions;
   readonly #listener: Http2Listener;
-  readonly #calls = new Set<ServerCall>();
   /** The head read last on each connection: callers repeat their headers, as the very same list. */
   readonly #heads = new WeakMap<object, RequestHead>();
+  #activeCalls = 0;
   #shutdown: Promise<void> | undefined;
 
   constructor(options: ServerOptions, target: ListenTarget) {
@@ -48,7 +48,7 @@ class NativeServer implements GrpcServer, CallHost {
     this.maxSendBytes = options.maxSendBytes;
     const onStream: OnStream = (stream, headers, endStream, connection) => {
       const call = new ServerCall(this, this.#headOf(headers, connection), connection.peer);
-      this.#calls.add(call);
+      this.#activeCalls++;
       call.begin(stream, endStream);
       return call;
     };
@@ -61,7 +61,7 @@ class NativeServer implements GrpcServer, CallHost {
   }
 
   get activeCalls(): number {
-    return this.#calls.size;
+    return this.#activeCalls;
   }
 
   handlerFailed(error: unknown, path: string): void {
@@ -69,7 +69,7 @@ class NativeServer implements GrpcServer, CallHost {
   }
 
   callEnded(call: ServerCall, status: CallStatus): void {
-    this.#calls.delete(call);
+    this.#activeCalls--;
     guarded(() => this.#options.onCallEnd?.(call.path, status));
   }
 

@@ -193,7 +193,7 @@ export class Connection
       return this.#closeIfDrained();
     }
     this.#peerGoawayId = Math.min(this.#peerGoawayId, lastStreamId);
-    for (const stream of [...this.streams.active.values()]) {
+    for (const stream of this.streams.active.values()) {
       if (stream.id <= lastStreamId) continue;
       this.streams.end(stream, {
         code: code === ErrorCode.NO_ERROR ? ErrorCode.REFUSED_STREAM : code,
@@ -393,7 +393,7 @@ export class Connection
 
   #endAllStreams(): void {
     const outbox = this.sender.outbox;
-    for (const stream of [...this.streams.active.values()]) {
+    for (const stream of this.streams.active.values()) {
       this.streams.end(stream, {
         code: this.#closeCode,
         cause: "connection",

@@ -6,6 +6,7 @@ import { ErrorCode } from "./error_codes.ts";
 import type { FloodGuard } from "./flood_guard.ts";
 import { ReceiveWindow } from "./flow_control.ts";
 import { MAX_INT31 } from "./frames.ts";
+import { IdTable } from "./id_table.ts";
 import type { ResolvedOptions } from "./options.ts";
 import type { Sender } from "./sender.ts";
 import { DEFAULT_WINDOW_BYTES, type PeerSettings } from "./settings.ts";
@@ -31,7 +32,7 @@ export interface StreamTableOwner {
 
 /** All open streams, and what is remembered of closed ones. */
 export class StreamTable implements StreamHost {
-  readonly active = new Map<number, StreamState>();
+  readonly active = new IdTable<StreamState>();
   readonly closed = new ClosedStreams();
   /** Client side: the id of the next stream. */
   nextStreamId = 1;
