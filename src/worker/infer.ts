@@ -51,6 +51,7 @@ export async function infer(
   const limits: HookCallLimits = {
     deadlineMs: earliest(call.deadlineMs, remainingBudgetMs(request.parameters)),
     isAborted: () => call.isAborted,
+    onAbort: (listener) => call.onAbort?.(listener),
   };
   let outputs: readonly NamedTensor[];
   try {

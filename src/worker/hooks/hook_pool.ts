@@ -64,6 +64,8 @@ export interface HookPoolOptions {
 export interface HookCallLimits {
   readonly deadlineMs?: number;
   readonly isAborted?: () => boolean;
+  /** Runs the listener once, with the reason, when the caller goes away or its deadline passes. */
+  readonly onAbort?: (listener: (reason: ServerError) => void) => void;
 }
 
 interface PendingCall {
@@ -132,7 +134,8 @@ export class HookPool implements Disposable {
    * Runs a hook on one request's tensors, which are copied to the worker.
    * @param services what a meta's `run` may ask for
    * @throws {InternalError} when the hook throws, gives something that is no tensor list, or its worker
-   *   dies; {DeadlineExceededError} when the request's deadline passes first
+   *   dies; {DeadlineExceededError} when the request's deadline passes first; {CancelledError} when
+   *   its caller goes away first
    */
   call(
     hook: HookName,
@@ -149,11 +152,15 @@ export class HookPool implements Disposable {
       this.#run(idle, call);
     } else {
       if (limits.deadlineMs !== undefined) {
-        call.timer = setTimeout(() => this.#giveUpWaiting(call), untilMs(limits.deadlineMs));
+        call.timer = setTimeout(
+          () => this.#giveUpWaiting(call, this.#late(hook)),
+          untilMs(limits.deadlineMs),
+        );
       }
       this.#waiting.push(call);
       this.#grow();
     }
+    limits.onAbort?.((reason) => this.#abandon(call, reason));
     return promise;
   }
 
@@ -180,11 +187,25 @@ export class HookPool implements Disposable {
     return new UnavailableError(`Model ${JSON.stringify(this.#options.model)} is being unloaded`);
   }
 
-  #giveUpWaiting(call: PendingCall): void {
+  #giveUpWaiting(call: PendingCall, reason: ServerError): void {
     const at = this.#waiting.indexOf(call);
     if (at < 0) return;
     this.#waiting.splice(at, 1);
-    call.reject(this.#late(call.hook));
+    clearTimeout(call.timer);
+    call.reject(reason);
+  }
+
+  /** The caller went away: its place is free at once, and the hook gets no longer than a late one. */
+  #abandon(call: PendingCall, reason: ServerError): void {
+    this.#giveUpWaiting(call, reason);
+    for (const worker of this.#busy) {
+      if (worker.call !== call) continue;
+      call.reject(reason);
+      clearTimeout(call.timer);
+      const graceMs = this.#options.lateGraceMs ?? LATE_GRACE_MS;
+      call.timer = setTimeout(() => this.#lose(worker, reason, "timeout"), graceMs);
+      return;
+    }
   }
 
   #late(hook: HookName): DeadlineExceededError {

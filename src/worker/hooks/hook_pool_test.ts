@@ -219,6 +219,32 @@ Deno.test("a call that is late but not stuck costs its caller the answer, and no
   assert.deepEqual(fixture.lost, []);
 });
 
+Deno.test("a caller that goes away is let go at once; only a hook that hangs costs a worker", async () => {
+  using fixture = await open(STUBBORN, { size: 1, lateGraceMs: 50 });
+  const leaving = () => {
+    let leave: (reason: ServerError) => void = () => {};
+    return {
+      limits: { onAbort: (listener: typeof leave) => leave = listener },
+      leave: () => leave(new ServerError("CANCELLED", "gone")),
+    };
+  };
+  const [first, second] = [leaving(), leaving()];
+  const hanging = failure(fixture.pool.call("preprocess", [bytes([1])], first.limits));
+  const waiting = failure(fixture.pool.call("preprocess", [bytes([0])], second.limits));
+  second.leave();
+  assert.deepEqual(await waiting, ["CANCELLED", "gone"]);
+  first.leave();
+  assert.deepEqual(await hanging, ["CANCELLED", "gone"]);
+  // The worker that hangs is replaced; the next call needs no more than that.
+  const [output] = await fixture.pool.call("preprocess", [bytes([0])]);
+  assert.equal(output!.data[0], 0);
+  assert.deepEqual(fixture.lost, ["timeout"]);
+  // One that had ended when its caller left is nobody's loss.
+  first.leave();
+  assert.deepEqual((await fixture.pool.call("preprocess", [bytes([0])]))[0]!.data[0], 0);
+  assert.deepEqual(fixture.lost, ["timeout"]);
+});
+
 Deno.test("open() says so when what is to be granted is no host or variable", async () => {
   for (
     const [given, message] of [[{ allowNet: ["http://a"] }, /URLs/], [
