@@ -13,6 +13,8 @@ import { acquireRegion, regionKey } from "./shared_region.ts";
 /** Weights in host memory. Views end with it. */
 export interface HostCopy extends Disposable {
   readonly isShared: boolean;
+  /** Whether it may be read: a shared one can be cut short by whoever may write to it. */
+  readonly isWhole: boolean;
   /** The bytes of weight `index`, row-major for its spec; not to be written to. */
   bytes(index: number): Uint8Array;
   /** All weights, as `layOut` lays them out. */
@@ -52,7 +54,12 @@ export class HostStore {
         });
       }
     }
-    return await keepPrivate(weights);
+    return await this.keepPrivate(weights);
+  }
+
+  /** Makes a host copy of this process alone. @throws as `materialise` does */
+  keepPrivate(weights: Weights): Promise<HostCopy> {
+    return keepPrivate(weights);
   }
 
   async #share(model: string, weights: Weights, mode: number): Promise<HostCopy> {
@@ -73,6 +80,9 @@ export class HostStore {
     });
     return {
       isShared: true,
+      get isWhole() {
+        return region.isWhole;
+      },
       contents: region.bytes(0, layout.byteLength),
       bytes: (index) => region.bytes(layout.offsets[index]!, weights.specs[index]!.byteLength),
       [Symbol.dispose]: () => region[Symbol.dispose](),
@@ -91,6 +101,7 @@ async function keepPrivate(weights: Weights): Promise<HostCopy> {
   }
   return {
     isShared: false,
+    isWhole: true,
     contents: mapping.bytes(),
     bytes: (index) => mapping.bytes(layout.offsets[index]!, weights.specs[index]!.byteLength),
     [Symbol.dispose]: () => mapping[Symbol.dispose](),

@@ -1,6 +1,7 @@
 /**
  * The line for device memory. First come, first served, so that a large model is not passed by small
- * ones for ever; whoever keeps the device waiting goes to the front.
+ * ones for ever; whoever keeps the device waiting goes to the front, and what is pinned, and so has room
+ * of its own, passes everyone. What nobody wants any more when its turn comes is left where it is.
  */
 
 import type { ResidencyLedger } from "./residency_ledger.ts";
@@ -17,9 +18,12 @@ export interface LoadQueueOptions<K> {
 
 interface Waiting<K> {
   readonly key: K;
-  readonly grant: () => void;
+  /** @param isAdmitted whether there is room, or else nobody wants it any more */
+  readonly settle: (isAdmitted: boolean) => void;
   readonly refuse: (error: unknown) => void;
   isUrgent: boolean;
+  /** It was not its turn when it came. */
+  hasWaited: boolean;
 }
 
 export class LoadQueue<K> {
@@ -36,17 +40,19 @@ export class LoadQueue<K> {
   }
 
   /**
-   * Resolves when there is room for an entry, which is reserved then.
+   * Resolves with true when there is room for an entry, which is reserved then; with false when its turn
+   * comes and nobody wants it any more.
    * @param isUrgent the device waits for it: to the front, and no work that has not begun stands in
    *   its way
    * @throws what `tooLarge` gives; what `leave` was given
    */
-  enter(key: K, isUrgent: boolean): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const waiting = { key, grant: resolve, refuse: reject, isUrgent };
+  enter(key: K, isUrgent: boolean): Promise<boolean> {
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+    const waiting = { key, settle: resolve, refuse: reject, isUrgent, hasWaited: false };
     if (isUrgent) this.#waiting.unshift(waiting);
     else this.#waiting.push(waiting);
     this.pump();
+    waiting.hasWaited = true;
     return promise;
   }
 
@@ -63,7 +69,7 @@ export class LoadQueue<K> {
   leave(key: K, reason: unknown): void {
     const found = this.#waiting.find((one) => one.key === key);
     if (!found) return;
-    this.#waiting = this.#waiting.filter((one) => one !== found);
+    this.#remove(found);
     found.refuse(reason);
     this.pump();
   }
@@ -71,16 +77,33 @@ export class LoadQueue<K> {
   /** Looks again, after anything has changed that may have made room. */
   pump(): void {
     const { ledger, isWanted, free, tooLarge } = this.#options;
-    for (let first; (first = this.#waiting[0]);) {
-      const admission = ledger.admit(first.key, first.isUrgent ? {} : { isWanted });
+    for (let next; (next = this.#next);) {
+      const { key, hasWaited } = next;
+      const isUrgent = next.isUrgent || ledger.isPinned(key);
+      if (hasWaited && !isUrgent && !isWanted(key)) {
+        this.#remove(next);
+        next.settle(false);
+        continue;
+      }
+      const admission = ledger.admit(key, isUrgent ? {} : { isWanted, isPatient: true });
       if (admission.kind === "wait") return;
-      this.#waiting.shift();
+      this.#remove(next);
       if (admission.kind === "never") {
-        first.refuse(tooLarge(first.key));
+        next.refuse(tooLarge(key));
         continue;
       }
       for (const victim of admission.victims) free(victim);
-      first.grant();
+      next.settle(true);
     }
+  }
+
+  /** Whose turn it is. */
+  get #next(): Waiting<K> | undefined {
+    const { ledger } = this.#options;
+    return this.#waiting.find(({ key }) => ledger.isPinned(key)) ?? this.#waiting[0];
+  }
+
+  #remove(one: Waiting<K>): void {
+    this.#waiting = this.#waiting.filter((other) => other !== one);
   }
 }

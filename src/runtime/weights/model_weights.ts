@@ -83,12 +83,12 @@ export class ModelWeights implements UnitHolder, Disposable {
   }
 
   /**
-   * Brings the weights in, whoever manages residency: for warming up and for compaction.
+   * Brings the weights in, whoever manages residency: for warming up and for compaction. Where there is
+   * little room they may have left again when this resolves.
    * @throws {ResourceExhaustedError} when they are larger than the budget
    */
   async load(): Promise<void> {
-    // A load that was under way may have been for somebody whose turn is over already.
-    while (!this.isResident) await this.unit.load({ isUrgent: true });
+    await this.unit.bring(() => {});
   }
 
   /** Ends what `load` began: what others are to bring in is not on the device by itself. */
@@ -101,8 +101,7 @@ export class ModelWeights implements UnitHolder, Disposable {
    * takes the place of the compiler's word, where that was less.
    */
   async measure(run: () => Promise<void>): Promise<void> {
-    await this.load();
-    using _use = await this.use();
+    using _use = await this.unit.bringIntoUse();
     const bytes = await this.#services.measure(run);
     if (bytes === undefined || bytes <= this.#scratchBytes) return;
     this.#scratchBytes = bytes;
@@ -110,18 +109,20 @@ export class ModelWeights implements UnitHolder, Disposable {
   }
 
   /**
-   * Changes the floor; host and device follow before this resolves. On failure it is what it was.
+   * Changes the floor; host and device follow before this resolves. On failure it is what it was, unless
+   * it was changed again meanwhile.
    * @throws {ResourceExhaustedError} when pinned weights are to be more than there is room for
    */
   async setFloor(floor: ResidencyFloor): Promise<void> {
-    if (floor === this.#floor) return;
+    // It may still be on its way there.
+    if (floor === this.#floor) return await this.unit.applyFloor();
     if (floor === "device") this.#services.checkPin();
     const before = this.#floor;
     this.#floor = floor;
     try {
       await this.unit.applyFloor();
     } catch (error) {
-      this.#floor = before;
+      if (this.#floor === floor) this.#floor = before;
       await this.unit.applyFloor();
       throw error;
     }

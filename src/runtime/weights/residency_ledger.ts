@@ -22,7 +22,7 @@ export type Admission<K> =
   | { readonly kind: "load"; readonly victims: readonly K[] }
   /** What would have to leave cannot, for now. */
   | { readonly kind: "wait" }
-  /** It is larger than the whole budget. */
+  /** It is larger than the whole budget, or than the limit where it is patient. */
   | { readonly kind: "never" };
 
 export interface AdmitOptions<K> {
@@ -31,6 +31,8 @@ export interface AdmitOptions<K> {
    * stays until its work has begun, so that models do not take each other's place before any has run.
    */
   readonly isWanted?: (key: K) => boolean;
+  /** Whether it may wait for pinned entries that are on their way out: see `limitBytes`. */
+  readonly isPatient?: boolean;
 }
 
 export class ResidencyLedger<K> {
@@ -38,6 +40,7 @@ export class ResidencyLedger<K> {
   /** Resident entries that are not pinned, least recently used first. */
   readonly #recency = new Set<K>();
   #budgetBytes: number;
+  #limitBytes: number;
   #residentBytes = 0;
   #loadingBytes = 0;
   #pinnedBytes = 0;
@@ -45,6 +48,7 @@ export class ResidencyLedger<K> {
 
   constructor(budgetBytes: number) {
     this.#budgetBytes = budgetBytes;
+    this.#limitBytes = budgetBytes;
   }
 
   /** For entries that are not pinned. */
@@ -55,6 +59,15 @@ export class ResidencyLedger<K> {
   /** Changes the budget; what is too much then leaves with `trim`. */
   set budgetBytes(bytes: number) {
     this.#budgetBytes = bytes;
+    this.#limitBytes = bytes;
+  }
+
+  /**
+   * What the budget will be when pinned entries have left that are being replaced: for a while there are
+   * two of them. To be set after the budget, where it is more.
+   */
+  set limitBytes(bytes: number) {
+    this.#limitBytes = bytes;
   }
 
   /** Resident entries that are not pinned. */
@@ -97,6 +110,10 @@ export class ResidencyLedger<K> {
     this.#entries.delete(key);
   }
 
+  isPinned(key: K): boolean {
+    return this.#entries.get(key)?.isPinned ?? false;
+  }
+
   isResident(key: K): boolean {
     return this.#entries.get(key)?.state === "resident";
   }
@@ -134,6 +151,13 @@ export class ResidencyLedger<K> {
     if (this.#recency.delete(key)) this.#recency.add(key);
   }
 
+  /** Keeps a resident entry until `endUse`, as a use does, though nobody has used it yet. */
+  hold(key: K): void {
+    const entry = this.#get(key);
+    if (entry.state !== "resident") throw new TypeError("this entry is not resident");
+    entry.uses++;
+  }
+
   endUse(key: K): void {
     const entry = this.#entries.get(key);
     if (entry) entry.uses--;
@@ -145,7 +169,8 @@ export class ResidencyLedger<K> {
     if (entry.state !== "absent") throw new TypeError(`this entry is ${entry.state} already`);
     // A pinned one has its room outside the budget, but what was there may not have left yet.
     const needed = entry.isPinned ? 0 : entry.bytes;
-    if (needed > this.#budgetBytes) return { kind: "never" };
+    const most = options.isPatient ? this.#limitBytes : this.#budgetBytes;
+    if (needed > most) return { kind: "never" };
     const victims = this.#victims(needed, options);
     if (!victims) return { kind: "wait" };
     for (const victim of victims) this.#leave(victim);

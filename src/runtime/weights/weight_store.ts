@@ -133,6 +133,24 @@ export class WeightStore implements AsyncDisposable {
 
   /** As it is now: it follows what is pinned, and what the models' programs need besides weights. */
   get budget(): Budget {
+    return this.#solve(this.#ledger?.pinnedBytes ?? 0);
+  }
+
+  /** As it will be when pinned versions of models have gone that newer ones are to replace. */
+  get #lastingBudget(): Budget {
+    const newest = new Map<string, WeightUnit>();
+    for (const { model, unit } of this.#attached) newest.set(model, unit);
+    let { pinnedBytes } = this.#ledger;
+    for (const unit of this.#units.values()) {
+      const stays = unit.holders.values().some(({ model, floor }) =>
+        floor === "device" && newest.get(model) === unit
+      );
+      if (!stays && this.#ledger.isPinned(unit)) pinnedBytes -= unit.deviceBytes;
+    }
+    return this.#solve(pinnedBytes);
+  }
+
+  #solve(pinnedBytes: number): Budget {
     const { arena, fraction, wiggle } = this.#options;
     const scratches = Array.from(this.#attached, ({ scratchBytes }) => scratchBytes);
     return solveBudget({
@@ -140,7 +158,7 @@ export class WeightStore implements AsyncDisposable {
       fraction,
       wiggle,
       scratchBytes: Math.max(0, ...scratches),
-      pinnedBytes: this.#ledger?.pinnedBytes ?? 0,
+      pinnedBytes,
     });
   }
 
@@ -169,8 +187,7 @@ export class WeightStore implements AsyncDisposable {
     this.#attached.add(attached);
     try {
       this.#resolve();
-      const { budget } = this;
-      const most = floor === "device" ? budget.poolBytes : budget.onDemandBytes;
+      const most = floor === "device" ? this.budget.poolBytes : this.#lastingBudget.onDemandBytes;
       if (this.hasCache && unit.deviceBytes > most) throw this.#tooLarge(unit);
       await unit.applyFloor();
       return attached;
@@ -201,9 +218,14 @@ export class WeightStore implements AsyncDisposable {
     this.#compactions++;
     let reloaded = 0;
     for (const weights of this.isExternallyManaged ? [] : reload) {
-      if (weights.isResident) continue;
-      await weights.load();
-      reloaded++;
+      if (weights.isResident || !this.#attached.has(weights)) continue;
+      try {
+        await weights.load();
+        reloaded++;
+      } catch (error) {
+        // One that was removed meanwhile is nothing to bring back.
+        if (this.#attached.has(weights)) throw error;
+      }
     }
     const residentBytes = this.#ledger.residentBytes;
     this.#options.logger.info("device memory compacted", {
@@ -287,7 +309,10 @@ export class WeightStore implements AsyncDisposable {
   }
 
   #resolve(): void {
-    if (this.hasCache) this.#ledger.budgetBytes = this.budget.onDemandBytes;
+    if (this.hasCache) {
+      this.#ledger.budgetBytes = this.budget.onDemandBytes;
+      this.#ledger.limitBytes = this.#lastingBudget.onDemandBytes;
+    }
     this.#changed();
   }
 

@@ -73,6 +73,11 @@ export class WeightUnit {
   #changes: Promise<void> = Promise.resolve();
   #pendingChanges = 0;
   #idle: (() => void)[] = [];
+  /** Who waits to have them on the device. */
+  #awaiting = 0;
+  /** Keeps them there until all of those have begun. */
+  #held: Disposable | undefined;
+  #isClosed = false;
 
   constructor(weights: Weights, deviceBytes: number, services: UnitServices) {
     this.weights = weights;
@@ -122,6 +127,11 @@ export class WeightUnit {
 
   /** Brings its tiers in line with the floors of its holders. */
   applyFloor(): Promise<void> {
+    if (this.holders.size > 0 && this.isPinned) {
+      // At once, so that whoever wants to pin more sees it.
+      this.#services.ledger.pin(this);
+      this.#services.resolve();
+    }
     this.#pendingChanges++;
     const change = this.#changes.then(() => this.#applyFloor()).finally(() => {
       this.#pendingChanges--;
@@ -140,7 +150,31 @@ export class WeightUnit {
     if (this.#copy) return this.#begin(this.#copy);
     const refusal = this.refusal();
     if (refusal) throw refusal;
-    return this.load({ isUrgent: true }).then(() => this.use());
+    return this.bringIntoUse();
+  }
+
+  /**
+   * Brings the weights in, whoever manages residency, and calls back while they are there. They cannot
+   * leave before: where there is room for one, two that wait would take each other's place for ever.
+   */
+  async bring<T>(begin: () => T): Promise<T> {
+    for (;;) {
+      this.#awaiting++;
+      try {
+        await this.load({ isUrgent: true });
+        if (this.#copy) return begin();
+      } finally {
+        if (--this.#awaiting === 0) {
+          this.#held?.[Symbol.dispose]();
+          this.#held = undefined;
+        }
+      }
+    }
+  }
+
+  /** As `use`, whoever manages residency. */
+  bringIntoUse(): Promise<WeightUse> {
+    return this.bring(() => this.#begin(this.#copy!));
   }
 
   /**
@@ -158,9 +192,14 @@ export class WeightUnit {
     return this.isResident;
   }
 
-  /** Brings the weights to the device; one load, however many ask. */
+  /**
+   * Brings the weights to the device; one load, however many ask. One that is not urgent is given up
+   * where nobody wants it any more when its turn comes; they are not on the device then.
+   */
   load({ isUrgent }: { readonly isUrgent: boolean }): Promise<void> {
     if (this.#copy) return Promise.resolve();
+    // Nothing may get in line that the ledger does not know.
+    if (this.#isClosed) return Promise.reject(new UnavailableError("The model is gone"));
     if (this.#loading) {
       if (isUrgent) this.#services.queue.hurry(this);
       return this.#loading;
@@ -194,6 +233,7 @@ export class WeightUnit {
   /** Frees everything, when nobody uses it any more. Not to be used afterwards. */
   async close(): Promise<void> {
     const { queue, ledger } = this.#services;
+    this.#isClosed = true;
     queue.leave(this, new UnavailableError("The model is gone"));
     if (this.#pendingChanges > 0 || this.#loading || ledger.usesOf(this) > 0) {
       await this.#changes;
@@ -213,9 +253,8 @@ export class WeightUnit {
     const { ledger, hasCache, isExternallyManaged, hostStore } = this.#services;
     if (this.holders.size === 0) return;
     if (this.isPinned) {
-      ledger.pin(this);
-      this.#services.resolve();
-      await this.load({ isUrgent: false });
+      // A load that was in line already may have been given up.
+      while (this.isPinned && !this.isResident) await this.load({ isUrgent: false });
       return;
     }
     const wasResident = this.isResident;
@@ -234,7 +273,7 @@ export class WeightUnit {
 
   async #load(isUrgent: boolean): Promise<void> {
     const { queue, gate, ledger } = this.#services;
-    await queue.enter(this, isUrgent);
+    if (!await queue.enter(this, isUrgent)) return;
     await gate.pass(async () => {
       const startMs = performance.now();
       try {
@@ -244,12 +283,24 @@ export class WeightUnit {
         throw error;
       }
       ledger.loaded(this);
+      if (this.#awaiting > 0) {
+        ledger.hold(this);
+        this.#held = this.#untilDisposed();
+      }
       if (!this.isPinned) this.#services.loaded(this, (performance.now() - startMs) / 1000);
     });
   }
 
   async #copyToDevice(): Promise<DeviceCopy> {
-    const { backend, logger, arena, makeRoom } = this.#services;
+    const { backend, logger, arena, makeRoom, hostStore } = this.#services;
+    if (this.#host && !this.#host.isWhole) {
+      logger.warn("shared weights were cut short, this worker keeps a copy of its own", {
+        model: this.model,
+      });
+      this.#host[Symbol.dispose]();
+      this.#host = undefined;
+      this.#host = await hostStore.keepPrivate(this.weights);
+    }
     const options = { backend, weights: this.weights, host: this.#host, arena };
     try {
       return await copyToDevice(options);
@@ -266,11 +317,15 @@ export class WeightUnit {
   }
 
   #begin({ buffers }: DeviceCopy): WeightUse {
+    this.#services.ledger.beginUse(this);
+    return { buffers, ...this.#untilDisposed() };
+  }
+
+  /** Ends a use that the ledger knows of. */
+  #untilDisposed(): Disposable {
     const { ledger } = this.#services;
-    ledger.beginUse(this);
     let isUsed = true;
     return {
-      buffers,
       [Symbol.dispose]: () => {
         if (!isUsed) return;
         isUsed = false;
