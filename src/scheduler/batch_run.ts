@@ -78,10 +78,11 @@ export class BatchRunner {
     const { variantKey } = taken[0]!;
     const startMs = this.#options.now();
     const inputs = this.#assemble(model, taken, size);
-    const { outputs, stages } = await model.run({ variantKey, size, inputs });
+    const { outputs, stages, waitSeconds = 0 } = await model.run({ variantKey, size, inputs });
     const endMs = this.#options.now();
     // Time before the device was done with the dispatch before is that one's, not this one's.
-    const computeSeconds = (endMs - Math.max(startMs, this.#freeSinceMs)) / 1000;
+    const computeSeconds = (endMs - Math.max(startMs + 1000 * waitSeconds, this.#freeSinceMs)) /
+      1000;
     this.#freeSinceMs = endMs;
     decay.restart(endMs, (scale) => {
       for (const each of queues.values()) each.rescale(scale);

@@ -34,5 +34,10 @@ export interface ScheduledModel {
   /** Runs one program on assembled inputs, in program order, and gives its outputs in order. */
   run(
     dispatch: { variantKey: string; size: number; inputs: readonly NamedTensor[] },
-  ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds }>;
+  ): Promise<{
+    outputs: NamedTensor[];
+    stages: StageSeconds;
+    /** Spent before the device began, and no compute time: weights had left and came back. */
+    waitSeconds?: number;
+  }>;
 }

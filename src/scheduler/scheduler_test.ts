@@ -99,6 +99,23 @@ async function statusOf(promise: Promise<unknown>): Promise<string> {
 
 const settle = () => new Promise<void>((resolve) => setTimeout(resolve));
 
+Deno.test("submit() does not count as compute what a dispatch waited for before it began", async () => {
+  const device = new Device();
+  const records: DispatchRecord[] = [];
+  const subject = scheduler(device, { onDispatch: (record) => records.push(record) });
+  const model = device.model("m", { costMs: 3 });
+  const slow = {
+    ...model,
+    run: async (dispatch: Parameters<ScheduledModel["run"]>[0]) => {
+      device.nowMs += 500; // its weights had left, and come back
+      return { ...await model.run(dispatch), waitSeconds: 0.5 };
+    },
+  };
+  subject.admit(slow);
+  await subject.submit(slow, work([1]));
+  assert.deepEqual(records.map(({ computeSeconds }) => Math.round(computeSeconds * 1000)), [3]);
+});
+
 Deno.test("submit() gives every request of a shared dispatch its own rows", async () => {
   const device = new Device();
   const records: DispatchRecord[] = [];

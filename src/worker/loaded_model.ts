@@ -258,13 +258,15 @@ export class LoadedModel implements ScheduledModel, Disposable {
       size: number;
       inputs: readonly NamedTensor[];
     },
-  ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds }> {
+  ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds; waitSeconds: number }> {
     const share = this.#variants.get(variantKey)?.programs.get(size);
     if (!share) throw new InternalError(`Model ${this.#quoted} has no program of size ${size}`);
     const { program } = share.value;
     try {
+      const startMs = performance.now();
       const use = this.weights.use();
       using held = use instanceof Promise ? await use : use;
+      const waitSeconds = use instanceof Promise ? (performance.now() - startMs) / 1000 : 0;
       const { outputs, stages } = await this.#backend.run(program, inputs, held.buffers);
       const { results } = program.signature;
       return {
@@ -275,6 +277,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
           data: outputs[index]!,
         })),
         stages,
+        waitSeconds,
       };
     } catch (error) {
       if (error instanceof ServerError) throw error;

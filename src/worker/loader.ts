@@ -107,7 +107,8 @@ export class ModelLoader {
       programs: this.#programs,
       weights,
       floor: policy?.residency,
-      isWanted: ({ name }) => (scheduler.queueOf(name)?.depth ?? 0) > 0,
+      // Of the queue's front alone: what came for a newer version could keep the one before it waiting.
+      isWanted: (model) => scheduler.queueOf(model.name)?.front?.model === model,
       onWeightsLost: (lost, error) => scheduler.reject(lost, weightsLost(lost.name, error)),
       weight: policy?.weight ?? 1,
       maxRows: policy?.maxBatchSize,
