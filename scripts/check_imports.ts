@@ -11,6 +11,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "log.ts": [],
   "nearest.ts": [],
+  // Listening where a predecessor still does.
+  "busy_address.ts": ["errors.ts"],
   // Where a compiled program differs from one run from source.
   "standalone.ts": [],
   // A child process's line to the supervisor that started it.
@@ -44,6 +46,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "protocol",
     "metrics",
     "config",
+    "busy_address.ts",
     "errors.ts",
     "log.ts",
     "parent_link.ts",
@@ -59,6 +62,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "config",
     "tensor",
     "ffi/libc",
+    "busy_address.ts",
     "errors.ts",
     "log.ts",
     "parent_link.ts",

@@ -8,6 +8,7 @@
 
 import { lookup } from "node:dns/promises";
 import manifest from "../../deno.json" with { type: "json" };
+import { BUSY_ADDRESS_SECONDS, whileBusy } from "../busy_address.ts";
 import type { GatewayConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
@@ -169,10 +170,21 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
     },
   });
 
+  const leaving = new AbortController();
+  void stop.reason.then(() => leaving.abort());
+  // Orphans of a killed node may hold the ports for a while; whoever is at a terminal is told at once.
+  const waiting = {
+    seconds: link === undefined ? 0 : BUSY_ADDRESS_SECONDS,
+    signal: leaving.signal,
+    onBusy: (error: unknown) => logger.warn("waiting for a port", { reason: messageOf(error) }),
+  };
   const http = stack.use(
-    listenHttp({ config, logger, readiness, metrics: () => scrape.text() }),
+    await whileBusy(
+      () => listenHttp({ config, logger, readiness, metrics: () => scrape.text() }),
+      waiting,
+    ),
   );
-  const server = await listenGrpc({ config, logger, methods });
+  const server = await whileBusy(() => listenGrpc({ config, logger, methods }), waiting);
   stack.defer(() => server.shutdown(0));
   const addresses = { grpc: formatAddress(server), http: formatAddress(http) };
   logger.info("listening", addresses);

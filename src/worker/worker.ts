@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { setImmediate } from "node:timers";
 import manifest from "../../deno.json" with { type: "json" };
 import { exitNow, getAffinity, setProcessAffinity } from "../../ffi/libc/mod.ts";
+import { BUSY_ADDRESS_SECONDS, whileBusy } from "../busy_address.ts";
 import { type Origins, parseCpuList, type ServerConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
@@ -211,14 +212,31 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const look = () => takeSnapshot(config.modelDirs, config.modelsInclude);
   const baseline = await look();
   announceSnapshot(baseline, { config, registry, logger });
-  const http = config.endpoints.metricsPort === 0 ? undefined : stack.use(serveHttp({
-    hostname: config.endpoints.host,
-    port: config.endpoints.metricsPort,
-    metrics: () => metrics.text(),
-    readiness,
-    logger,
-  }));
-  const server = await listen(config, logger, methods, metrics);
+  const leaving = new AbortController();
+  const orphaned = link?.closed.then(() => "supervisor gone" as const);
+  const left = Promise.race([stop.signal, ...(orphaned ? [orphaned] : [])]);
+  void left.then(() => leaving.abort());
+  // Orphans of a killed node may hold the ports for a while; whoever is at a terminal is told at once.
+  const waiting = {
+    seconds: link === undefined ? 0 : BUSY_ADDRESS_SECONDS,
+    signal: leaving.signal,
+    onBusy: (error: unknown) => logger.warn("waiting for a port", { reason: messageOf(error) }),
+  };
+  const { host, metricsPort } = config.endpoints;
+  const http = metricsPort === 0 ? undefined : stack.use(
+    await whileBusy(
+      () =>
+        serveHttp({
+          hostname: host,
+          port: metricsPort,
+          metrics: () => metrics.text(),
+          readiness,
+          logger,
+        }),
+      waiting,
+    ),
+  );
+  const server = await whileBusy(() => listen(config, logger, methods, metrics), waiting);
   stack.defer(() => server.shutdown(0));
   const addresses = {
     grpc: `${server.hostname}:${server.port}`,
@@ -289,8 +307,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   );
   if (config.modelControlMode === "dynamic") watcher.start();
 
-  const orphaned = link?.closed.then(() => "supervisor gone" as const);
-  const signal = await Promise.race([stop.signal, ...(orphaned ? [orphaned] : [])]);
+  const signal = await left;
 
   // One deadline for everything there is to wait for.
   const { shutdownGraceSeconds } = config.endpoints;
