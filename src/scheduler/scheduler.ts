@@ -13,6 +13,8 @@ import { ModelQueue, type PlannedDispatch, type Work } from "./queue.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
 import { isFull, Selector } from "./selection.ts";
 
+/** How often what waits for models that cannot run yet is looked through for what is late or unwanted. */
+const STALLED_LOOK_MS = 20;
 /** Longest that a dispatch is put off while requests keep coming in that could join it. */
 const MAX_GATHER_MS = 0.5;
 
@@ -260,10 +262,7 @@ export class Scheduler {
         }
         if (!next) {
           // Nothing to run and nothing dropped: all that waits is for models that cannot run yet.
-          if (queued === this.#queued) {
-            await new Promise<void>((resolve) => this.#resume = resolve);
-            this.#resume = undefined;
-          }
+          if (queued === this.#queued) await this.#stall();
           continue;
         }
         if (!running && this.#mayGather(next)) {
@@ -281,6 +280,16 @@ export class Scheduler {
       this.#isDispatching = false;
       for (const idle of this.#idle.splice(0)) idle();
     }
+  }
+
+  /** Waits for anything to happen; not for long, because callers leave and deadlines pass unannounced. */
+  async #stall(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#resume = resolve;
+    const timer = setTimeout(resolve, STALLED_LOOK_MS);
+    await promise;
+    clearTimeout(timer);
+    this.#resume = undefined;
   }
 
   /** A lone caller waits for nobody, and a full batch for nothing. */

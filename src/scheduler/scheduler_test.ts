@@ -446,6 +446,25 @@ Deno.test("Scheduler.reject() fails what waits for one version of a model, and n
   await subject.shutdown(0);
 });
 
+Deno.test("Scheduler lets late and abandoned requests go while nothing can run", async () => {
+  const device = new Device();
+  const cold = device.model("cold", { isRunnable: () => false });
+  const subject = scheduler(device);
+  subject.admit(cold);
+  const caller = { isGone: false };
+  const late = subject.submit(cold, work([1], { deadlineMs: device.nowMs + 30 }));
+  const left = subject.submit(cold, work([2], { isAborted: () => caller.isGone }));
+  const patient = subject.submit(cold, work([3]));
+  await Promise.resolve();
+  // Nothing tells the scheduler that time has passed, or that a caller has gone.
+  device.nowMs += 30;
+  assert.equal(await statusOf(late), "DEADLINE_EXCEEDED");
+  caller.isGone = true;
+  assert.equal(await statusOf(left), "CANCELLED");
+  assert.equal(subject.queueOf("cold")!.depth, 1);
+  await Promise.all([subject.shutdown(0), statusOf(patient)]);
+});
+
 Deno.test("Scheduler.shutdown() does not wait for ever for a model that cannot run", async () => {
   const device = new Device();
   const cold = device.model("cold", { isRunnable: () => false });
