@@ -411,7 +411,7 @@ export type RepackStatus = Message<"reactant_control.RepackStatus"> & {
   lastRepackComputeSeconds: number;
 
   /**
-   * `startup`, `compute` or `operator`.
+   * `startup`, `compute`, `operator` or `membership`.
    *
    * @generated from field: string last_trigger = 4;
    */
