@@ -4,7 +4,7 @@
  */
 
 /** How long orphans may hold a port: their own few seconds, and those until somebody kills them. */
-export const BUSY_ADDRESS_SECONDS = 12;
+export const BUSY_ADDRESS_SECONDS = 8;
 /** Time between two attempts. */
 const ATTEMPT_MS = 250;
 
