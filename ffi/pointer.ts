@@ -4,6 +4,8 @@
  * from being passed where a buffer is expected.
  */
 
+import { native } from "./native/mod.ts";
+
 declare const brand: unique symbol;
 
 /** The address of a native object of type `Name`; never zero. */
@@ -34,7 +36,7 @@ export function addressOf(view: ArrayBufferView): bigint {
   // V8 keeps typed arrays of up to 64 bytes inside its moving heap until their `buffer` is first read,
   // which moves the bytes out for good. Deno 2.8.3 does the same in `of`, but does not promise it.
   if (view.byteLength === 0 || view.buffer.byteLength === 0) return addressOf(EMPTY);
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(view as Uint8Array<ArrayBuffer>));
+  return native().address(view as ArrayBufferView<ArrayBuffer>);
 }
 
 /** `size` zeroed bytes outside V8's moving heap: their address is stable from the start. */

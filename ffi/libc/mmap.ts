@@ -1,6 +1,7 @@
 /** Memory mappings: files read without copying them, memory shared between processes. */
 
 import { addressOf, brandAddress } from "../pointer.ts";
+import { type GuardedRange, guardRange } from "./bus_guard.ts";
 import { Descriptor, O_RDONLY } from "./descriptor.ts";
 import { lastError } from "./errno.ts";
 import { libc } from "./symbols.ts";
@@ -22,6 +23,7 @@ export class Mapping implements Disposable {
   /** Of the first byte; 0 for an empty mapping. Must not be used after dispose. */
   readonly address: bigint;
   readonly #buffer: ArrayBuffer;
+  #guard: GuardedRange | undefined;
   #isMapped = true;
 
   private constructor(pointer: Deno.PointerObject | null, byteLength: number) {
@@ -34,7 +36,7 @@ export class Mapping implements Disposable {
 
   /**
    * Maps all of a file for reading. Writing to its bytes crashes the process, and so does reading them
-   * after another process has made the file shorter.
+   * after another process has made the file shorter, unless it is guarded.
    * @throws {SystemCallError}
    */
   static readOnly(path: string): Mapping {
@@ -78,6 +80,23 @@ export class Mapping implements Disposable {
   }
 
   /**
+   * From here on reading what others have cut off gives zeros instead of ending the process, for whoever
+   * reads, and `isTorn` tells. Returns whether that is so: not every machine can (`guardRange` says which).
+   * @throws {SystemCallError}
+   * @throws {TypeError} after dispose
+   */
+  guard(): boolean {
+    if (!this.#isMapped) throw new TypeError("this mapping has been disposed");
+    this.#guard ??= guardRange(this.address, this.byteLength);
+    return this.#guard !== undefined;
+  }
+
+  /** Whether memory was missing when it was touched: what was read is not what was meant. */
+  get isTorn(): boolean {
+    return this.#guard?.isTorn ?? false;
+  }
+
+  /**
    * A view of the mapped memory, without copying. It has length 0 after dispose.
    * @throws {RangeError} when the range is not inside the mapping
    * @throws {TypeError} after dispose
@@ -118,6 +137,7 @@ export class Mapping implements Disposable {
     if (this.byteLength === 0) return;
     // Detached first: views that outlive the mapping become empty instead of pointing at nothing.
     structuredClone(this.#buffer, { transfer: [this.#buffer] });
+    this.#guard?.[Symbol.dispose]();
     libc().munmap(Deno.UnsafePointer.create(this.address), BigInt(this.byteLength));
   }
 }

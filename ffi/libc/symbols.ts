@@ -11,25 +11,30 @@ const SYMBOLS = {
   flock: { parameters: ["i32", "i32"], result: "i32" },
   fstat: { parameters: ["i32", "buffer"], result: "i32" },
   ftruncate: { parameters: ["i32", "i64"], result: "i32" },
-  // Leaves the thread: gigabytes take a while, and the first touch of each page more so.
-  memcpy: { parameters: ["pointer", "pointer", "usize"], result: "pointer", nonblocking: true },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   // Declared with a fixed third argument: variadic integers travel in the same registers here.
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
-  // Returns the error number instead of leaving it in errno, which would be another thread's.
-  posix_fallocate: { parameters: ["i32", "i64", "i64"], result: "i32", nonblocking: true },
   sched_getaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32" },
   sched_setaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32" },
   shm_open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   shm_unlink: { parameters: ["buffer"], result: "i32" },
 } as const;
 
-type Symbols = typeof SYMBOLS;
+/** Functions that leave the thread. */
+const NONBLOCKING = {
+  // Gigabytes take a while, and the first touch of each page more so.
+  memcpy: { parameters: ["pointer", "pointer", "usize"], result: "pointer", nonblocking: true },
+  // Returns the error number instead of leaving it in errno, which would be another thread's.
+  posix_fallocate: { parameters: ["i32", "i64", "i64"], result: "i32", nonblocking: true },
+} as const;
 
-export type Libc = {
-  readonly [Name in keyof Symbols]: Deno.UnsafeFnPointer<Symbols[Name]>["call"];
-};
+type Nonblocking = typeof NONBLOCKING;
+
+export type Libc =
+  & Deno.StaticForeignLibraryInterface<typeof SYMBOLS>
+  & { readonly [Name in keyof Nonblocking]: Deno.UnsafeFnPointer<Nonblocking[Name]>["call"] };
 
 let functions: Libc | undefined;
 
@@ -40,18 +45,21 @@ export function libc(): Libc {
 }
 
 /**
- * Takes the addresses and closes Deno's handle again: the library itself stays, every process has it,
- * and no test is told that it leaks a library because it was the first to need one.
+ * Looks the functions up and closes Deno's handle again: the library itself stays, every process has it,
+ * and no test is told that it leaks a library because it was the first to need one. Blocking functions
+ * stay callable then, by V8 itself (see `ffi/native`); nonblocking ones are called by their addresses.
  */
 function lookUp(): Libc {
-  const names = Object.keys(SYMBOLS) as (keyof Symbols)[];
-  const statics = Object.fromEntries(names.map((name) => [name, { type: "pointer" } as const]));
-  const library = Deno.dlopen("libc.so.6", statics);
-  const entries = names.map((name) => {
-    const address = library.symbols[name] as Deno.PointerObject<Deno.ForeignFunction>;
-    const native = new Deno.UnsafeFnPointer(address, SYMBOLS[name] as Deno.ForeignFunction);
+  const names = Object.keys(NONBLOCKING) as (keyof Nonblocking)[];
+  const addresses = Object.fromEntries(names.map((name) => [name, { type: "pointer" } as const]));
+  const blocking = Deno.dlopen("libc.so.6", SYMBOLS);
+  const nonblocking = Deno.dlopen("libc.so.6", addresses);
+  const calls = names.map((name) => {
+    const address = nonblocking.symbols[name] as Deno.PointerObject<Deno.ForeignFunction>;
+    const native = new Deno.UnsafeFnPointer(address, NONBLOCKING[name] as Deno.ForeignFunction);
     return [name, native.call.bind(native)];
   });
-  library.close();
-  return Object.fromEntries(entries) as unknown as Libc;
+  blocking.close();
+  nonblocking.close();
+  return { ...blocking.symbols, ...Object.fromEntries(calls) } as unknown as Libc;
 }

@@ -5,15 +5,15 @@
  */
 
 import { PjrtError } from "../errors.ts";
+import { native } from "../native/mod.ts";
 import { type Address, brandAddress, copyString, memoryAt } from "../pointer.ts";
 import { newStruct, type Struct, type StructOf } from "../struct_layout.ts";
 import { ARGS, type Callable, PJRT_Api, PJRT_Api_Version } from "./structs.ts";
 
-const BLOCKING = { parameters: ["buffer"], result: "pointer" } as const;
 const NONBLOCKING = { parameters: ["buffer"], result: "pointer", nonblocking: true } as const;
 
 interface NativeFunction {
-  readonly blocking: Deno.UnsafeFnPointer<typeof BLOCKING>;
+  readonly pointer: Deno.PointerObject;
   readonly nonblocking: Deno.UnsafeFnPointer<typeof NONBLOCKING>;
 }
 
@@ -28,6 +28,7 @@ export class PjrtApi {
   readonly minorVersion: number;
   readonly #table: Deno.UnsafePointerView;
   readonly #functions = new Map<Callable, NativeFunction>();
+  readonly #native = native();
 
   /** @param address what `GetPjrtApi` returned */
   constructor(address: Address<"PJRT_Api">) {
@@ -60,7 +61,7 @@ export class PjrtApi {
    * @throws {PjrtError} when the call returns an error
    */
   call<N extends Callable>(name: N, args: ArgsOf<N>): ArgsOf<N> {
-    const error = this.#function(name).blocking.call((args as AnyStruct).bytes);
+    const error = this.#native.call(this.#function(name).pointer, (args as AnyStruct).bytes);
     if (error !== null) throw this.#takeError(name, error);
     return args;
   }
@@ -80,7 +81,7 @@ export class PjrtApi {
   destroyError(error: Address<"PJRT_Error">): void {
     const args = this.args("PJRT_Error_Destroy").set("error", error);
     // Not by `call`: this one returns nothing, and what the result register holds is no error.
-    this.#function("PJRT_Error_Destroy").blocking.call(args.bytes);
+    this.#native.call(this.#function("PJRT_Error_Destroy").pointer, args.bytes);
   }
 
   #function(name: Callable): NativeFunction {
@@ -94,12 +95,12 @@ export class PjrtApi {
       );
     }
     const address = this.#table.getBigUint64(PJRT_Api.offsets[name]);
-    const native = {
-      blocking: new Deno.UnsafeFnPointer(Deno.UnsafePointer.create(address)!, BLOCKING),
-      nonblocking: new Deno.UnsafeFnPointer(Deno.UnsafePointer.create(address)!, NONBLOCKING),
-    };
-    this.#functions.set(name, native);
-    return native;
+    const pointer = Deno.UnsafePointer.create<
+      Deno.ForeignFunction<readonly ["buffer"], "pointer", true>
+    >(address)!;
+    const functions = { pointer, nonblocking: new Deno.UnsafeFnPointer(pointer, NONBLOCKING) };
+    this.#functions.set(name, functions);
+    return functions;
   }
 
   /** Reads and frees a `PJRT_Error`. */
@@ -107,10 +108,10 @@ export class PjrtApi {
     const error = brandAddress<"PJRT_Error">(Deno.UnsafePointer.value(pointer));
     const text = this.args("PJRT_Error_Message").set("error", error);
     // Returns nothing: whatever the result register holds is not an error to be freed.
-    this.#function("PJRT_Error_Message").blocking.call(text.bytes);
+    this.#native.call(this.#function("PJRT_Error_Message").pointer, text.bytes);
     const message = copyString(text.get("message"), text.get("message_size"));
     const code = this.args("PJRT_Error_GetCode").set("error", error);
-    this.#function("PJRT_Error_GetCode").blocking.call(code.bytes);
+    this.#native.call(this.#function("PJRT_Error_GetCode").pointer, code.bytes);
     this.destroyError(error);
     return new PjrtError(call, code.get("code"), message);
   }
