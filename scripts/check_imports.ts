@@ -11,8 +11,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "log.ts": [],
   "nearest.ts": [],
+  "pause.ts": [],
   // Listening where a predecessor still does.
-  "busy_address.ts": ["errors.ts"],
+  "busy_address.ts": ["errors.ts", "pause.ts"],
   // Where a compiled program differs from one run from source.
   "standalone.ts": [],
   // A child process's line to the supervisor that started it.
@@ -20,6 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   // The folders of ffi are one part to each other; others may be allowed ffi/libc alone.
   "ffi": [],
   "ffi/libc": [],
+  "ffi/native": [],
   "ffi/pjrt": [],
   "tensor": ["errors.ts"],
   "config": ["errors.ts", "nearest.ts", "standalone.ts"],
@@ -50,8 +52,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "errors.ts",
     "log.ts",
     "parent_link.ts",
+    "pause.ts",
   ],
-  "supervisor": ["config", "errors.ts", "log.ts", "parent_link.ts", "standalone.ts"],
+  "supervisor": ["config", "errors.ts", "log.ts", "parent_link.ts", "pause.ts", "standalone.ts"],
   "worker": [
     "scheduler",
     "runtime",
@@ -78,6 +81,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "config",
     "errors.ts",
     "log.ts",
+    "pause.ts",
   ],
   "cli": [
     "worker",
