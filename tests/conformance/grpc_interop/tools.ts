@@ -51,7 +51,8 @@ const GO_TOOLS = {
   ghz: "github.com/bojand/ghz/cmd/ghz@v0.120.0",
 };
 
-function findGo(): string | undefined {
+/** The Go command, where there is one. */
+export function findGo(): string | undefined {
   return ["go", "/usr/local/go/bin/go"].find((program) => isInstalled(program, "version"));
 }
 
