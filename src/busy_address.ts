@@ -3,6 +3,8 @@
  * held until the workers of its predecessor have left, which takes them some seconds.
  */
 
+import { pause } from "./pause.ts";
+
 /** How long orphans may hold a port: their own few seconds, and those until somebody kills them. */
 export const BUSY_ADDRESS_SECONDS = 8;
 /** Time between two attempts. */
@@ -51,17 +53,4 @@ export function isAddressInUse(error: unknown): boolean {
     if (/\bEADDRINUSE\b/.test(cause.message)) return true;
   }
   return false;
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-    if (signal.aborted) end();
-  });
 }

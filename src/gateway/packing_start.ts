@@ -5,6 +5,7 @@
 
 import { UnavailableError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { pause } from "../pause.ts";
 import { checkPackable, fleetReadiness } from "./packing/preconditions.ts";
 import { pollFleet, type Prober, WATCHDOG_MS } from "./prober.ts";
 import type { ManagedRouter } from "./routing/mod.ts";
@@ -76,16 +77,4 @@ export async function startPacking(options: PackingStartOptions): Promise<void> 
     }
     await pause(PAUSE_MS, signal);
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 }
