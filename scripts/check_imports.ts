@@ -22,6 +22,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "ffi": [],
   "ffi/libc": [],
   "ffi/native": [],
+  "ffi/nvml": [],
   "ffi/pjrt": [],
   "tensor": ["errors.ts"],
   "config": ["errors.ts", "nearest.ts", "standalone.ts"],
@@ -34,6 +35,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "runtime": [
     "ffi",
     "ffi/libc",
+    "ffi/nvml",
     "ffi/pjrt",
     "bundle",
     "tensor",
