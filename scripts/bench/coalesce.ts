@@ -1,5 +1,5 @@
 /**
- * `deno task bench coalesce [--rounds N]`: 64 closed-loop clients against a model whose time goes into
+ * `deno task bench coalesce [--rounds N] [--layers N]`: 64 closed-loop clients against a model whose time goes into
  * dispatching, a chain of many small layers, compiled for batches of 1, 4, 16 and 32; and against the same
  * model compiled for single requests only, in turns. Then the scheduler alone.
  */
@@ -24,22 +24,33 @@ import { percentile } from "./statistics.ts";
 const CLIENTS = 64;
 const SIZES = [1, 4, 16, 32];
 const SECONDS_PER_ROUND = 3;
-const LAYERS = 100;
 const WIDTH = 64;
 /** What dispatches of a dispatch-bound model are to gain by sharing. */
 const AIM = 3;
 
-export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "4" } } });
-  await serverRatio(Number(values.rounds));
-  await schedulerTable();
+export async function run(args: string[], share: number): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      rounds: { type: "string", default: "4" },
+      layers: { type: "string", default: "100" },
+    },
+  });
+  await serverRatio({
+    rounds: Number(values.rounds),
+    layers: Number(values.layers),
+    seconds: SECONDS_PER_ROUND * share,
+  });
+  await schedulerTable(share);
 }
 
-async function serverRatio(rounds: number): Promise<void> {
+async function serverRatio(
+  { rounds, layers, seconds }: { rounds: number; layers: number; seconds: number },
+): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryDirectory());
-  const bundle = await writeLayersBundle(folder.path, "batched", SIZES);
-  await writeLayersBundle(folder.path, "single", [1]);
+  const bundle = await writeLayersBundle(folder.path, "batched", SIZES, layers);
+  await writeLayersBundle(folder.path, "single", [1], layers);
   const input = {
     name: "x",
     datatype: "FP32" as const,
@@ -62,8 +73,8 @@ async function serverRatio(rounds: number): Promise<void> {
     return stack.use(new Load(server.grpcPort, request, answer));
   };
   const [batched, single] = [await load("batched"), await load("single")];
-  await batched.perSecond(SECONDS_PER_ROUND);
-  await single.perSecond(SECONDS_PER_ROUND);
+  await batched.perSecond(seconds);
+  await single.perSecond(seconds);
   const histogram = async () => {
     const [statistics] = await client.inference.modelStatistics("batched");
     return new Map(
@@ -76,11 +87,11 @@ async function serverRatio(rounds: number): Promise<void> {
 
   const before = await histogram();
   const ratios: number[] = [];
-  console.log(`${CLIENTS} closed-loop clients, ${LAYERS} layers of ${WIDTH}, requests per second`);
+  console.log(`${CLIENTS} closed-loop clients, ${layers} layers of ${WIDTH}, requests per second`);
   for (let round = 1; round <= rounds; round++) {
     const [together, alone] = [
-      await batched.perSecond(SECONDS_PER_ROUND),
-      await single.perSecond(SECONDS_PER_ROUND),
+      await batched.perSecond(seconds),
+      await single.perSecond(seconds),
     ];
     ratios.push(together / alone);
     console.log(
@@ -102,7 +113,7 @@ async function serverRatio(rounds: number): Promise<void> {
   }
 }
 
-async function schedulerTable(): Promise<void> {
+async function schedulerTable(share: number): Promise<void> {
   console.log("scheduler alone, processor time per request (64 callers, a run that costs nothing)");
   console.log("  models      busy  discipline  batches   one by one");
   for (
@@ -115,7 +126,7 @@ async function schedulerTable(): Promise<void> {
       [100, 100, "edf"],
     ] as const
   ) {
-    const common = { models, busy, discipline };
+    const common = { models, busy, discipline, share };
     const together = await schedulerCost({ ...common, sizes: SIZES });
     const alone = await schedulerCost({ ...common, sizes: [1] });
     console.log(
@@ -158,8 +169,13 @@ class Load implements AsyncDisposable {
   }
 }
 
-/** `x` FP32 [n, 64] through `LAYERS` layers `y = max(x · kernel, 0) + x`, all with one kernel. */
-function writeLayersBundle(root: string, name: string, sizes: readonly number[]): Promise<string> {
+/** `x` FP32 [n, 64] through layers `y = max(x · kernel, 0) + x`, all with one kernel. */
+function writeLayersBundle(
+  root: string,
+  name: string,
+  sizes: readonly number[],
+  layers: number,
+): Promise<string> {
   const tensor = (tensorName: string) => ({
     name: tensorName,
     dtype: "f32",
@@ -170,7 +186,7 @@ function writeLayersBundle(root: string, name: string, sizes: readonly number[])
     const [type, kernel] = [`${batch}x${WIDTH}xf32`, `${WIDTH}x${WIDTH}xf32`];
     const body = [`%zero = stablehlo.constant dense<0.0> : tensor<${type}>`];
     let last = "%arg0";
-    for (let layer = 0; layer < LAYERS; layer++) {
+    for (let layer = 0; layer < layers; layer++) {
       body.push(
         `%d${layer} = stablehlo.dot_general ${last}, %arg1, contracting_dims = [1] x [0] : ` +
           `(tensor<${type}>, tensor<${kernel}>) -> tensor<${type}>`,

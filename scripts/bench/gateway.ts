@@ -19,7 +19,7 @@ import { startServer, type TestServer } from "../../tests/harness/server.ts";
 import { type GhzFigures, hasGhz, runGhz } from "./ghz.ts";
 import { mlpInput, randomFloats, writeMlpBundle } from "./mlp_bundle.ts";
 import { Peer } from "./peer.ts";
-import { percentile } from "./statistics.ts";
+import { partOf, percentile } from "./statistics.ts";
 import { WIDE, writeWideBundle } from "./wide_bundle.ts";
 
 const INFER = "/inference.GRPCInferenceService/ModelInfer";
@@ -54,7 +54,7 @@ interface Round {
   readonly cpuMicros: number;
 }
 
-export async function run(args: string[]): Promise<void> {
+export async function run(args: string[], share: number): Promise<void> {
   const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "3" } } });
   if (!hasGhz()) {
     console.error(
@@ -79,18 +79,24 @@ export async function run(args: string[]): Promise<void> {
       const rounds: Round[] = [];
       // The first round warms everything up and is not counted.
       for (let round = 0; round <= Number(values.rounds); round++) {
-        const measured = await measure(pair, scenario, messages[scenario.model]);
+        const measured = await measure(pair, scenario, messages[scenario.model], share);
         if (round > 0) rounds.push(measured);
       }
       print(pair, scenario, rounds);
     }
   }
   console.log("medians of the rounds; p99 in µs; gateway CPU in µs per request, both ways");
-  await measureMemory(pairs[1]!.gatewayOf("mlp"));
+  await measureMemory(pairs[1]!.gatewayOf("mlp"), partOf(HUGE_PER_ROUND, share));
 }
 
-async function measure(pair: Pair, scenario: Scenario, message: string): Promise<Round> {
-  const { model, inFlight, requests } = scenario;
+async function measure(
+  pair: Pair,
+  scenario: Scenario,
+  message: string,
+  share: number,
+): Promise<Round> {
+  const { model, inFlight } = scenario;
+  const requests = Math.max(inFlight, partOf(scenario.requests, share));
   const gateway = pair.gatewayOf(model);
   const direct = await runGhz({ port: pair.portOf(model), message, inFlight, requests });
   const before = processorMicros(gateway.pid);
@@ -114,7 +120,7 @@ function print(pair: Pair, { name }: Scenario, rounds: readonly Round[]): void {
 }
 
 /** What the gateway holds after each handful of very large messages. */
-async function measureMemory(gateway: TestServer): Promise<void> {
+async function measureMemory(gateway: TestServer, perRound: number): Promise<void> {
   const client = new GrpcClient({ target: `127.0.0.1:${gateway.grpcPort}` });
   const data = new Uint8Array(HUGE_BYTES);
   const message = encodeInferRequest({
@@ -123,12 +129,12 @@ async function measureMemory(gateway: TestServer): Promise<void> {
   });
   const resident = [residentMebibytes(gateway.pid)];
   for (let round = 0; round < 5; round++) {
-    for (let count = 0; count < HUGE_PER_ROUND; count++) await client.unary(INFER, message);
+    for (let count = 0; count < perRound; count++) await client.unary(INFER, message);
     resident.push(residentMebibytes(gateway.pid));
   }
   await client.close();
   console.log(
-    `gateway's memory before and after each ${HUGE_PER_ROUND} messages of 100 MiB: ` +
+    `gateway's memory before and after each ${perRound} messages of 100 MiB: ` +
       `${resident.map((value) => value.toFixed(0)).join(", ")} MiB`,
   );
 }

@@ -12,7 +12,7 @@ import { GrpcClient } from "../../src/transport/mod.ts";
 import { temporaryDirectory } from "../../tests/harness/bundle_builder.ts";
 import { startServer, type TestServer } from "../../tests/harness/server.ts";
 import { CPU_PLUGIN, mlpInput, writeMlpBundle } from "./mlp_bundle.ts";
-import { micros, percentile, timeEach } from "./statistics.ts";
+import { micros, partOf, percentile, timeEach } from "./statistics.ts";
 
 /**
  * The aim is for a bare loop of about 0.2 ms; this size took 0.28 to 0.45 ms on a 2-core VM and 512 units
@@ -33,7 +33,9 @@ const MEMORY_SERIES = [
   'worker_native_handles{kind="event"}',
 ];
 
-export async function run(): Promise<void> {
+export async function run(_args: readonly string[], share: number): Promise<void> {
+  const requests = partOf(REQUESTS_PER_ROUND, share);
+  const memoryRequests = partOf(MEMORY_REQUESTS, share);
   await using folder = await temporaryDirectory();
   const directory = await writeMlpBundle(folder.path, [1], HIDDEN);
   await using bare = await openBareLoop(directory);
@@ -51,13 +53,13 @@ export async function run(): Promise<void> {
     throw new Error("the served result differs from the bare loop's");
   }
 
-  await timeEach(REQUESTS_PER_ROUND, served);
-  await timeEach(REQUESTS_PER_ROUND, bare.once);
+  await timeEach(requests, served);
+  await timeEach(requests, bare.once);
   console.log(`MLP 784-${HIDDEN}-10, batch 1, one request in flight, p50 per round`);
   const ratios: number[] = [];
   for (let round = 1; round <= ROUNDS; round++) {
-    const bareP50 = percentile(await timeEach(REQUESTS_PER_ROUND, bare.once), 0.5);
-    const servedTimes = await timeEach(REQUESTS_PER_ROUND, served);
+    const bareP50 = percentile(await timeEach(requests, bare.once), 0.5);
+    const servedTimes = await timeEach(requests, served);
     const servedP50 = percentile(servedTimes, 0.5);
     ratios.push(servedP50 / bareP50);
     console.log(
@@ -67,10 +69,10 @@ export async function run(): Promise<void> {
   }
   console.log(`  median ratio ${percentile(ratios, 0.5).toFixed(2)} (aim: at most 2)`);
 
-  console.log(`memory of the server, after every ${MEMORY_REQUESTS} requests`);
+  console.log(`memory of the server, after every ${memoryRequests} requests`);
   const readings = [];
   for (let round = 0; round <= MEMORY_ROUNDS; round++) {
-    await timeEach(MEMORY_REQUESTS, served);
+    await timeEach(memoryRequests, served);
     readings.push(await memory(server));
   }
   for (const series of MEMORY_SERIES) {

@@ -7,6 +7,7 @@
 import process from "node:process";
 import { DISCIPLINES, type ScheduledModel, Scheduler } from "../../src/scheduler/mod.ts";
 import type { NamedTensor } from "../../src/tensor/mod.ts";
+import { partOf } from "./statistics.ts";
 
 export interface SchedulerCase {
   /** Models admitted. */
@@ -15,6 +16,8 @@ export interface SchedulerCase {
   readonly busy: number;
   readonly sizes: readonly number[];
   readonly discipline: keyof typeof DISCIPLINES;
+  /** How much of the usual number of requests is sent. */
+  readonly share: number;
 }
 
 const CALLERS = 64;
@@ -79,10 +82,11 @@ export async function schedulerCost(options: SchedulerCase): Promise<number> {
       while (sent < count) await scheduler.submit(models[sent++ % options.busy]!, work);
     }));
   };
-  await send(WARM_UP);
+  const requests = partOf(REQUESTS, options.share);
+  await send(partOf(WARM_UP, options.share));
   const before = process.cpuUsage();
-  await send(REQUESTS);
+  await send(requests);
   const { user, system } = process.cpuUsage(before);
   await scheduler.shutdown(0);
-  return (user + system) / REQUESTS;
+  return (user + system) / requests;
 }

@@ -17,7 +17,7 @@ import { type GhzFigures, hasGhz, runGhz } from "./ghz.ts";
 import { type InProcess, openInProcess } from "./in_process.ts";
 import { mlpInput, randomFloats, writeMlpBundle } from "./mlp_bundle.ts";
 import { Peer } from "./peer.ts";
-import { percentile, timeEach } from "./statistics.ts";
+import { partOf, percentile, timeEach } from "./statistics.ts";
 import { WIDE, writeWideBundle } from "./wide_bundle.ts";
 
 const MLP_SIZES = [1, 4, 16, 32];
@@ -45,7 +45,7 @@ interface Row {
   readonly inProcess: number[];
 }
 
-export async function run(args: string[]): Promise<void> {
+export async function run(args: string[], share: number): Promise<void> {
   const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "3" } } });
   if (!hasGhz()) {
     console.error("bench serve: ghz is not here and cannot be built without Go; nothing measured");
@@ -96,11 +96,16 @@ export async function run(args: string[]): Promise<void> {
     for (const [index, scenario] of SCENARIOS.entries()) {
       const { local, message, canned } = models[scenario.model];
       const ghz = (port: number) =>
-        runGhz({ port, message, inFlight: scenario.inFlight, requests: scenario.requests });
+        runGhz({
+          port,
+          message,
+          inFlight: scenario.inFlight,
+          requests: Math.max(scenario.inFlight, partOf(scenario.requests, share)),
+        });
       const row: Record<keyof Row, number> = {
         served: figureOf(scenario, await ghz(server.grpcPort)),
         canned: figureOf(scenario, await ghz(canned.port)),
-        inProcess: await inProcessFigure(scenario, local, inputs[scenario.model]),
+        inProcess: await inProcessFigure(scenario, local, inputs[scenario.model], share),
       };
       if (round === 0) continue;
       for (const key of Object.keys(row) as (keyof Row)[]) table[index]![key].push(row[key]);
@@ -119,13 +124,14 @@ async function inProcessFigure(
   scenario: Scenario,
   local: InProcess,
   input: NamedTensor,
+  share: number,
 ): Promise<number> {
   const { rows } = scenario;
   const data = new Uint8Array(rows * input.data.length);
   for (let row = 0; row < rows; row++) data.set(input.data, row * input.data.length);
   const batch = { ...input, shape: input.shape.with(0, rows), data };
   const times = await timeEach(
-    scenario.model === "mlp" ? 1500 : 300,
+    partOf(scenario.model === "mlp" ? 1500 : 300, share),
     () => local.once(rows, [batch]),
   );
   const p50Us = percentile(times, 0.5);

@@ -22,14 +22,14 @@ import {
 import { connect } from "../../tests/harness/client.ts";
 import { startServer } from "../../tests/harness/server.ts";
 import { randomFloats } from "./mlp_bundle.ts";
-import { micros, percentile, timeEach } from "./statistics.ts";
+import { micros, partOf, percentile, timeEach } from "./statistics.ts";
 
 const ELEMENTS = 4 << 20;
 const BYTES = ELEMENTS * 4;
 const REQUESTS_PER_ROUND = 25;
 const INFER = "/inference.GRPCInferenceService/ModelInfer";
 
-export async function run(args: string[]): Promise<void> {
+export async function run(args: string[], share: number): Promise<void> {
   const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "5" } } });
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryDirectory());
@@ -71,7 +71,7 @@ export async function run(args: string[]): Promise<void> {
   // The first round warms up and is not counted.
   for (let round = 0; round <= Number(values.rounds); round++) {
     for (const [way, once] of Object.entries(ways)) {
-      const p50 = percentile(await timeEach(REQUESTS_PER_ROUND, once), 0.5);
+      const p50 = percentile(await timeEach(partOf(REQUESTS_PER_ROUND, share), once), 0.5);
       if (round > 0) medians.get(way)!.push(p50);
     }
   }

@@ -16,7 +16,7 @@ import {
 } from "../../tests/harness/bundle_builder.ts";
 import { startServer } from "../../tests/harness/server.ts";
 import { randomFloats } from "./mlp_bundle.ts";
-import { percentile } from "./statistics.ts";
+import { partOf, percentile } from "./statistics.ts";
 
 /** Besides `digits`, which is a program as JAX exports it. */
 const SYNTHETIC_MODELS = 19;
@@ -38,26 +38,28 @@ interface Start {
   readonly answers: ReadonlyMap<string, string>;
 }
 
-export async function run(): Promise<void> {
+export async function run(_args: readonly string[], share: number): Promise<void> {
+  const warmStarts = partOf(WARM_STARTS, share);
+  const synthetic = partOf(SYNTHETIC_MODELS, share);
   await using folder = await temporaryDirectory();
   const models = `${folder.path}/models`;
-  for (let index = 0; index < SYNTHETIC_MODELS; index++) await writeModel(models, index);
+  for (let index = 0; index < synthetic; index++) await writeModel(models, index);
   const modelDirs = [models, DIGITS];
   const cacheDir = `${folder.path}/cache`;
 
-  console.log(`${SYNTHETIC_MODELS + 1} models, batch sizes ${BATCH_SIZES}`);
-  const cold = await measure("cold", modelDirs, cacheDir);
+  console.log(`${synthetic + 1} models, batch sizes ${BATCH_SIZES}`);
+  const cold = await measure("cold", synthetic, modelDirs, cacheDir);
   if (cold.cached !== 0) throw new Error("two models share a program");
   const warm: Start[] = [];
-  for (let round = 1; round <= WARM_STARTS; round++) {
-    const start = await measure(`warm ${round}`, modelDirs, cacheDir);
+  for (let round = 1; round <= warmStarts; round++) {
+    const start = await measure(`warm ${round}`, synthetic, modelDirs, cacheDir);
     for (const [request, answer] of cold.answers) {
       if (start.answers.get(request) !== answer) throw new Error(`${request} answers differently`);
     }
     if (start.cached !== start.programs) throw new Error("a warm start compiled something");
     warm.push(start);
   }
-  const compared = cold.answers.size * WARM_STARTS;
+  const compared = cold.answers.size * warmStarts;
   console.log(`${compared} answers of warm starts are those of the cold one, to the bit`);
   const median = (of: (start: Start) => number) => percentile(warm.map(of), 0.5);
   const compileRatio = cold.programSeconds / median(({ programSeconds }) => programSeconds);
@@ -70,6 +72,7 @@ export async function run(): Promise<void> {
 
 async function measure(
   label: string,
+  synthetic: number,
   modelDirs: readonly string[],
   cacheDir: string,
 ): Promise<Start> {
@@ -81,7 +84,7 @@ async function measure(
   });
   const readySeconds = (performance.now() - startMs) / 1000;
   const loaded = server.events.filter(({ message }) => message === "model loaded");
-  if (loaded.length !== SYNTHETIC_MODELS + 1) {
+  if (loaded.length !== synthetic + 1) {
     throw new Error(`only ${loaded.length} models loaded`);
   }
   const sum = (field: string) => loaded.reduce((total, event) => total + Number(event[field]), 0);
@@ -90,7 +93,7 @@ async function measure(
     cached: sum("programsCached"),
     programSeconds: sum("programSeconds"),
     readySeconds,
-    answers: await answers(server.grpcPort),
+    answers: await answers(server.grpcPort, synthetic),
   };
   console.log(
     `  ${label.padEnd(8)}${start.programs} programs, ${start.cached} from the cache: ` +
@@ -99,7 +102,7 @@ async function measure(
   return start;
 }
 
-async function answers(port: number): Promise<Map<string, string>> {
+async function answers(port: number, synthetic: number): Promise<Map<string, string>> {
   const grpc = new GrpcClient({ target: `127.0.0.1:${port}` });
   const client = new InferenceClient(async (path, message, options) =>
     (await grpc.unary(path, message, options)).message
@@ -119,7 +122,7 @@ async function answers(port: number): Promise<Map<string, string>> {
   };
   for (const rows of BATCH_SIZES) {
     await ask("digits", "image", rows);
-    for (let index = 0; index < SYNTHETIC_MODELS; index++) await ask(nameOf(index), "x", rows);
+    for (let index = 0; index < synthetic; index++) await ask(nameOf(index), "x", rows);
   }
   await grpc.close();
   return found;

@@ -1,9 +1,14 @@
-/** Summaries of timings. */
+/** Timings and their summaries. */
 
 /** The value below which `share` of the samples lie (nearest rank). */
 export function percentile(samples: readonly number[], share: number): number {
   const sorted = samples.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1))]!;
+}
+
+/** Part of a usual number of requests, one at least. */
+export function partOf(count: number, share: number): number {
+  return Math.max(1, Math.round(count * share));
 }
 
 /** Times `count` sequential runs, in microseconds each. */

@@ -7,6 +7,7 @@
 
 import { parseArgs } from "node:util";
 import process from "node:process";
+import { partOf } from "./statistics.ts";
 
 type Transport = "native" | "grpc-js";
 
@@ -57,8 +58,8 @@ interface Figures {
 
 const PATH = "/inference.GRPCInferenceService/ModelInfer";
 
-/** `deno task bench transport [--rounds N] [--only TEXT] [--json]`. */
-export async function run(args: string[]): Promise<void> {
+/** `deno task bench transport [--percent N] [--rounds N] [--only TEXT] [--json]`. */
+export async function run(args: string[], share: number): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
@@ -82,7 +83,7 @@ export async function run(args: string[]): Promise<void> {
     // Interleaved, and the best of each kept: what else runs on the machine only ever slows one down.
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const transport of ["grpc-js", "native"] as const) {
-        const figures = await measure(scenario, transport);
+        const figures = await measure(scenario, transport, share);
         if (!(best[transport]?.perSecond > figures.perSecond)) best[transport] = figures;
       }
     }
@@ -107,7 +108,11 @@ function print(transport: string, figures: Figures, scenario: Scenario): void {
   );
 }
 
-async function measure(scenario: Scenario, transport: Transport): Promise<Figures> {
+async function measure(
+  scenario: Scenario,
+  transport: Transport,
+  share: number,
+): Promise<Figures> {
   const echo = await Peer.start("echo", transport);
   const proxy = scenario.hasProxy
     ? await Peer.start("proxy", transport, `127.0.0.1:${echo.port}`)
@@ -117,7 +122,7 @@ async function measure(scenario: Scenario, transport: Transport): Promise<Figure
   try {
     const body = `${directory}/body`;
     await Deno.writeFile(body, framedModelInfer(scenario.bytes));
-    const count = scenario.requests[transport];
+    const count = Math.max(scenario.inFlight, partOf(scenario.requests[transport], share));
     // The compiler needs a while to be done with the hot path.
     await h2load(measured.port, body, scenario.inFlight, Math.ceil(count / 5));
     const before = await measured.cpuSeconds();

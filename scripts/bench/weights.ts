@@ -12,7 +12,7 @@ import { connect, type TestClient } from "../../tests/harness/client.ts";
 import { startServer, type TestServer } from "../../tests/harness/server.ts";
 import { metric } from "../../tests/harness/weighted_bundle.ts";
 import { ControlService } from "../../src/protocol/mod.ts";
-import { percentile } from "./statistics.ts";
+import { partOf, percentile } from "./statistics.ts";
 import { type LayerBundle, layerBundle, layerInput } from "./weights_bundle.ts";
 
 const MODELS = 40;
@@ -25,7 +25,7 @@ const WORKERS = 4;
 /** What is aimed for: of a plain copy, of the all-resident server, and at most of one worker's memory. */
 const AIMS = { bandwidth: 0.6, throughput: 0.6, memory: 1.1 };
 
-export async function run(args: string[]): Promise<void> {
+export async function run(args: string[], share: number): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
@@ -68,9 +68,16 @@ export async function run(args: string[]): Promise<void> {
     MODELS * weightBytes,
   );
   const client = stack.use(connect(onDemand));
-  await hitRate(onDemand, client, names, weightBytes, exponent);
+  await hitRate(onDemand, client, names, weightBytes, exponent, partOf(TRACE, share));
   const resident = stack.use(await start([]));
-  await throughput({ onDemand, resident, names, exponent, rounds: Number(values.rounds) });
+  await throughput({
+    onDemand,
+    resident,
+    names,
+    exponent,
+    rounds: Number(values.rounds),
+    seconds: SECONDS * share,
+  });
 }
 
 /** The same requests, one after the other, through the server and through a textbook LRU. */
@@ -80,6 +87,7 @@ async function hitRate(
   names: readonly string[],
   weightBytes: number,
   exponent: number,
+  requests: number,
 ): Promise<void> {
   const capacity = Math.floor(await metric(server, "worker_weight_cache_max_bytes") / weightBytes);
   await client.inference.call(ControlService.method.compactMemory, {});
@@ -97,7 +105,7 @@ async function hitRate(
   using copies = new PlainCopies(weightBytes);
   const list: string[] = [];
   let misses = 0;
-  for (let request = 0; request < TRACE; request++) {
+  for (let request = 0; request < requests; request++) {
     const name = next();
     const at = list.indexOf(name);
     if (at >= 0) list.splice(at, 1);
@@ -116,9 +124,9 @@ async function hitRate(
     number,
     number,
   ];
-  const rate = (missed: number) => `${(100 * (1 - missed / TRACE)).toFixed(2)} %`;
+  const rate = (missed: number) => `${(100 * (1 - missed / requests)).toFixed(2)} %`;
   console.log(
-    `hit rate, ${TRACE} requests in a row: ${rate(loads)}, ideal LRU of ${capacity}: ${
+    `hit rate, ${requests} requests in a row: ${rate(loads)}, ideal LRU of ${capacity}: ${
       rate(misses)
     }` +
       (loads === misses ? " (equal)" : " (NOT equal)"),
@@ -181,18 +189,19 @@ class PlainCopies implements Disposable {
 
 /** Closed-loop clients against both servers, in turns. */
 async function throughput(
-  { onDemand, resident, names, exponent, rounds }: {
+  { onDemand, resident, names, exponent, rounds, seconds }: {
     onDemand: TestServer;
     resident: TestServer;
     names: readonly string[];
     exponent: number;
     rounds: number;
+    seconds: number;
   },
 ): Promise<void> {
   const ratios: number[] = [];
   const perSecond = async (server: TestServer, seed: number) => {
     await using client = connect(server);
-    const endMs = performance.now() + SECONDS * 1000;
+    const endMs = performance.now() + seconds * 1000;
     const counts = await Promise.all(
       Array.from({ length: CLIENTS }, async (_, index) => {
         const next = zipf(names, exponent, seed * CLIENTS + index);
@@ -203,7 +212,7 @@ async function throughput(
         return count;
       }),
     );
-    return counts.reduce((sum, count) => sum + count, 0) / SECONDS;
+    return counts.reduce((sum, count) => sum + count, 0) / seconds;
   };
   for (let round = 1; round <= rounds; round++) {
     const all = await perSecond(resident, round);
@@ -213,7 +222,7 @@ async function throughput(
     ratios.push(some / all);
     console.log(
       `  ${CLIENTS} clients: all resident ${all.toFixed(0)} requests/s, on demand ` +
-        `${some.toFixed(0)} with ${(loads / SECONDS).toFixed(0)} loads/s: ${
+        `${some.toFixed(0)} with ${(loads / seconds).toFixed(0)} loads/s: ${
           (some / all).toFixed(2)
         }`,
     );
