@@ -111,7 +111,10 @@ export class ModelHandle {
     endMs: number | undefined,
   ): Promise<InferAnswer> {
     const staged = stagedOutputs(call);
-    const area = await pool.acquire(stagedLength(call.inputs, staged));
+    const area = await pool.acquire(
+      stagedLength(call.inputs, staged),
+      optionsOf(endMs, call.signal),
+    );
     try {
       const answer = await this.#staged(area, pool.region, call, endMs);
       area[Symbol.dispose]();

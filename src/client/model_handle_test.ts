@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
+  CancelledError,
+  DeadlineExceededError,
   FailedPreconditionError,
   NotFoundError,
   ServerError,
@@ -23,7 +25,7 @@ import type { NamedTensor } from "../tensor/mod.ts";
 import type { Message } from "../transport/mod.ts";
 import { InferenceClient } from "./model.ts";
 import { ModelHandle } from "./model_handle.ts";
-import { type RetryClock, systemRetryClock } from "./retry.ts";
+import { NO_RETRIES, type RetryClock, systemRetryClock } from "./retry.ts";
 import { SharedMemoryPool } from "./shared_memory_pool.ts";
 import { type SharedMemoryMode, SharedMemoryRoute } from "./shared_memory_route.ts";
 
@@ -241,4 +243,54 @@ Deno.test("tensors larger than the pool fail at once", async () => {
     set.handle.infer({ inputs: [{ ...INPUT, shape: [8192], data }] }),
     /8192 bytes do not fit the shared-memory pool of 4 slots of 1024 bytes/,
   );
+});
+
+Deno.test("a pool that memory has no room for is refused, and leaves no object", () => {
+  const objects = () =>
+    [...Deno.readDirSync("/dev/shm")].filter(({ name }) => name.startsWith("shm-toolarge-"));
+  assert.throws(
+    () => new SharedMemoryPool({ byteLength: 2 ** 45, slots: 1, baseName: "toolarge" }),
+    /There are no 35184372088832 bytes of shared memory to be had in \/dev\/shm: \d+ are left/,
+  );
+  assert.deepEqual(objects(), []);
+});
+
+Deno.test("a call waits no longer for the pool than its deadline", async () => {
+  await using set = setUp("on");
+  using _all = await set.pool.acquire(4096);
+  const handle = new ModelHandle({
+    inference: set.server.inference,
+    name: "double",
+    memory: set.route,
+    deadlineMs: 20,
+    retry: NO_RETRIES,
+  });
+  await assert.rejects(handle.infer(CALL), DeadlineExceededError);
+});
+
+Deno.test("the region is taken back from a server whose registration was cut off", async () => {
+  const calls: string[] = [];
+  const reached = Promise.withResolvers<void>();
+  // It registers, but its answer is not heard.
+  const inference = new InferenceClient((path, _message, { signal }) => {
+    calls.push(path.split("/").at(-1)!);
+    if (path.endsWith("IsSameIPCNamespace")) {
+      return Promise.reject(new ServerError("UNIMPLEMENTED", "what?"));
+    }
+    if (!path.endsWith("Register")) return Promise.resolve([]);
+    reached.resolve();
+    return new Promise((_resolve, reject) =>
+      signal!.addEventListener("abort", () => reject(new CancelledError("cut")))
+    );
+  });
+  using pool = new SharedMemoryPool({ byteLength: 4096, slots: 4, baseName: "test" });
+  const route = new SharedMemoryRoute({ inference, pool, mode: "on" });
+  const asking = assert.rejects(route.isUsable(), CancelledError);
+  await reached.promise;
+  await route[Symbol.asyncDispose]();
+  await asking;
+  assert.deepEqual(calls.slice(-2), [
+    "SystemSharedMemoryRegister",
+    "SystemSharedMemoryUnregister",
+  ]);
 });

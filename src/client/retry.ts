@@ -1,6 +1,6 @@
 /** Trying again: which failures are worth it, how long to wait, and when to stop. */
 
-import { ServerError } from "../errors.ts";
+import { CancelledError, messageOf, ServerError } from "../errors.ts";
 
 /** When calls are tried again. */
 export interface RetryPolicy {
@@ -29,6 +29,7 @@ export const NO_RETRIES: RetryPolicy = { ...DEFAULT_RETRY_POLICY, isEnabled: fal
 export interface RetryClock {
   /** Milliseconds, monotonic. */
   now(): number;
+  /** Rejects with a `CancelledError` when the signal ends it. */
   sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
   /** Uniform in [0, 1). */
   random(): number;
@@ -38,16 +39,16 @@ export const systemRetryClock: RetryClock = {
   now: () => performance.now(),
   sleep: (milliseconds, signal) =>
     new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
       const over = () => {
         clearTimeout(timer);
-        reject(signal!.reason);
+        reject(new CancelledError(`The call was cancelled: ${messageOf(signal!.reason)}`));
       };
       const timer = setTimeout(() => {
         signal?.removeEventListener("abort", over);
         resolve();
       }, milliseconds);
       signal?.addEventListener("abort", over, { once: true });
+      if (signal?.aborted) over();
     }),
   random: () => Math.random(),
 };

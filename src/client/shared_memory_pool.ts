@@ -1,8 +1,9 @@
 /** Memory that clients and servers of one machine both see, cut into slots for requests. */
 
+import { statfsSync } from "node:fs";
 import { createSharedMemory, type SharedMemory, unlinkSharedMemory } from "../../ffi/libc/mod.ts";
-import { InvalidArgumentError } from "../errors.ts";
-import { SlotAllocator, type SlotRun } from "./slots.ts";
+import { InvalidArgumentError, messageOf, ResourceExhaustedError } from "../errors.ts";
+import { SlotAllocator, type SlotRun, type WaitLimits } from "./slots.ts";
 
 export interface SharedMemoryPoolOptions {
   /** In all; each slot gets an equal share, rounded down to whole alignments. Default 256 MiB. */
@@ -40,7 +41,7 @@ export class SharedMemoryPool implements Disposable {
   readonly #memory: SharedMemory;
   #isDisposed = false;
 
-  /** @throws {SystemCallError} when the object cannot be made */
+  /** @throws {SystemCallError | ResourceExhaustedError} when the object cannot be made, or not so large */
   constructor(options: SharedMemoryPoolOptions = {}) {
     const { byteLength = 2 ** 28, slots = 8, baseName = "reactant", mode } = options;
     const share = Math.floor(byteLength / slots);
@@ -62,6 +63,12 @@ export class SharedMemoryPool implements Disposable {
     this.key = `/${this.region}`;
     this.#slots = new SlotAllocator(slots);
     this.#memory = createSharedMemory(this.key, { byteLength: slots * this.slotBytes, mode });
+    try {
+      claimPages(this.key, this.byteLength);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Bytes of the whole region. */
@@ -76,8 +83,9 @@ export class SharedMemoryPool implements Disposable {
   /**
    * Room for `byteLength` bytes, in the order of asking. Contents are whatever was there before.
    * @throws {InvalidArgumentError} at once when the whole pool is smaller
+   * @throws {DeadlineExceededError | CancelledError} when the wait takes too long, or its signal ends it
    */
-  async acquire(byteLength: number): Promise<StagingArea> {
+  async acquire(byteLength: number, limits: WaitLimits = {}): Promise<StagingArea> {
     const count = Math.max(1, Math.ceil(byteLength / this.slotBytes));
     if (count > this.#slots.size) {
       throw new InvalidArgumentError(
@@ -85,7 +93,7 @@ export class SharedMemoryPool implements Disposable {
           `${this.slotBytes} bytes; make it larger`,
       );
     }
-    const run: SlotRun = await this.#slots.acquire(count);
+    const run: SlotRun = await this.#slots.acquire(count, limits);
     const offset = run.first * this.slotBytes;
     return {
       offset,
@@ -99,6 +107,33 @@ export class SharedMemoryPool implements Disposable {
     this.#isDisposed = true;
     this.#memory[Symbol.dispose]();
     unlinkSharedMemory(this.key);
+  }
+}
+
+/** Where Linux shows shared memory objects as files. */
+const OBJECTS_FOLDER = "/dev/shm";
+const CHUNK_BYTES = 2 ** 20;
+
+/**
+ * Takes all of an object's memory now. An object has a size before it has pages, and touching a page that
+ * cannot be had ends the process with SIGBUS; writing through a file fails in an orderly way instead.
+ */
+function claimPages(key: string, byteLength: number): void {
+  try {
+    const { bavail, bsize } = statfsSync(OBJECTS_FOLDER);
+    // Filling what is left before that shows would take it from everybody else.
+    if (byteLength > bavail * bsize) throw new Error(`${bavail * bsize} are left`);
+    using file = Deno.openSync(`${OBJECTS_FOLDER}${key}`, { write: true });
+    const zeros = new Uint8Array(CHUNK_BYTES);
+    for (let left = byteLength; left > 0;) {
+      left -= file.writeSync(zeros.subarray(0, Math.min(left, CHUNK_BYTES)));
+    }
+  } catch (error) {
+    throw new ResourceExhaustedError(
+      `There are no ${byteLength} bytes of shared memory to be had in ${OBJECTS_FOLDER}: ` +
+        messageOf(error),
+      { cause: error },
+    );
   }
 }
 

@@ -42,6 +42,8 @@ export class SharedMemoryRoute implements AsyncDisposable {
   #recovering: Promise<boolean> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #generation = 0;
+  /** Whether a server, or one of several behind a gateway, may have the region. */
+  #mayBeRegistered = false;
 
   constructor(options: SharedMemoryRouteOptions) {
     this.#inference = options.inference;
@@ -103,9 +105,10 @@ export class SharedMemoryRoute implements AsyncDisposable {
     clearTimeout(this.#timer);
     // A probe in progress is given up, not waited for.
     this.#abort.abort();
-    const wasShared = this.#state === "shared";
     this.#state = "inline";
-    if (wasShared) await this.#unregister();
+    // Also after a call that was cut off, or that only one of several servers answered: what a server has
+    // mapped it keeps, though the object has lost its name.
+    if (this.#mayBeRegistered) await this.#unregister();
   }
 
   async #decide(): Promise<void> {
@@ -139,6 +142,7 @@ export class SharedMemoryRoute implements AsyncDisposable {
   async #register(): Promise<void> {
     await this.#unregister();
     const { region, key, byteLength } = this.#pool;
+    this.#mayBeRegistered = true;
     await this.#inference.call(METHODS.systemSharedMemoryRegister, {
       name: region,
       key,

@@ -1,6 +1,11 @@
 /** Pieces of a pool: who gets which, in the order of asking. */
 
-import { InvalidArgumentError } from "../errors.ts";
+import {
+  CancelledError,
+  DeadlineExceededError,
+  InvalidArgumentError,
+  messageOf,
+} from "../errors.ts";
 
 /** Slots next to each other, held by one caller until disposed. */
 export interface SlotRun extends Disposable {
@@ -9,10 +14,20 @@ export interface SlotRun extends Disposable {
   readonly count: number;
 }
 
+/** How long to wait for slots. */
+export interface WaitLimits {
+  /** Absolute, on the `performance.now()` clock, in milliseconds. */
+  readonly deadlineMs?: number;
+  readonly signal?: AbortSignal;
+}
+
 interface Waiter {
   readonly count: number;
   readonly resolve: (run: SlotRun) => void;
 }
+
+/** Timers cannot be set to more. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Hands out runs of neighbouring slots, first come first served: a caller that needs many is not passed
@@ -37,19 +52,31 @@ export class SlotAllocator {
   }
 
   /**
-   * A run of `count` slots, as soon as there is one and everybody before has had theirs.
+   * A run of `count` slots, as soon as there is one and everybody before has had theirs. Whoever stops
+   * waiting is passed by.
    * @throws {InvalidArgumentError} at once when there are not so many
+   * @throws {DeadlineExceededError | CancelledError} when the wait takes too long, or its signal ends it
    */
-  acquire(count = 1): Promise<SlotRun> {
+  acquire(count = 1, limits: WaitLimits = {}): Promise<SlotRun> {
     if (!Number.isInteger(count) || count < 1 || count > this.size) {
       throw new InvalidArgumentError(
         `${count} slots cannot be had: the pool has ${this.size}; make its slots larger or more`,
       );
     }
-    const { promise, resolve } = Promise.withResolvers<SlotRun>();
-    this.#waiters.push({ count, resolve });
+    const { promise, resolve, reject } = Promise.withResolvers<SlotRun>();
+    const waiter = { count, resolve };
+    this.#waiters.push(waiter);
     this.#serve();
-    return promise;
+    if (!this.#waiters.includes(waiter)) return promise;
+    const leave = (error: Error) => {
+      const place = this.#waiters.indexOf(waiter);
+      if (place < 0) return;
+      this.#waiters.splice(place, 1);
+      reject(error);
+      // Others may have waited for nothing but this one's turn.
+      this.#serve();
+    };
+    return limited(promise, limits, leave);
   }
 
   #serve(): void {
@@ -86,4 +113,23 @@ export class SlotAllocator {
       },
     };
   }
+}
+
+/** `promise`, telling `leave` when the limits are reached before it has settled. */
+function limited<T>(
+  promise: Promise<T>,
+  { deadlineMs, signal }: WaitLimits,
+  leave: (error: Error) => void,
+): Promise<T> {
+  const cancel = () => leave(new CancelledError(`Gave up waiting: ${messageOf(signal!.reason)}`));
+  if (signal?.aborted) cancel();
+  signal?.addEventListener("abort", cancel);
+  const leftMs = deadlineMs === undefined ? Infinity : deadlineMs - performance.now();
+  const timer = leftMs > LONGEST_TIMER_MS ? undefined : setTimeout(() => {
+    leave(new DeadlineExceededError("The deadline passed while all of the pool was in use"));
+  }, leftMs);
+  return promise.finally(() => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", cancel);
+  });
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { InvalidArgumentError } from "../errors.ts";
+import { CancelledError, DeadlineExceededError, InvalidArgumentError } from "../errors.ts";
 import { SlotAllocator, type SlotRun } from "./slots.ts";
 
 function release(run: SlotRun): void {
@@ -38,4 +38,25 @@ Deno.test("a run that can never be had fails at once, and so does a second relea
   const run = await slots.acquire();
   release(run);
   assert.throws(() => release(run), /Slots 0 to 0 are free already/);
+});
+
+Deno.test("whoever stops waiting leaves the line, and whoever waited behind goes on", async () => {
+  const slots = new SlotAllocator(2);
+  const held = await slots.acquire();
+  const cancel = new AbortController();
+  const cancelled = slots.acquire(2, { signal: cancel.signal });
+  const late = slots.acquire(2, { deadlineMs: performance.now() + 5 });
+  const small = slots.acquire(1);
+  assert.equal(slots.waiting, 3);
+  cancel.abort();
+  await assert.rejects(cancelled, CancelledError);
+  await assert.rejects(late, DeadlineExceededError);
+  const run = await small;
+  assert.equal(run.first, 1);
+  assert.equal(slots.waiting, 0);
+  release(run);
+  release(held);
+  // With the time over or the signal given, what is free is still had.
+  const limits = { deadlineMs: 0, signal: cancel.signal };
+  release(await slots.acquire(2, limits));
 });

@@ -1,5 +1,6 @@
 /** Whether answers are what they should be. */
 
+import { Buffer } from "node:buffer";
 import { compareTensors, type Tolerance } from "../bundle/mod.ts";
 import { type NamedTensor, sameShape } from "../tensor/mod.ts";
 import type { PreparedRequest } from "./load_model.ts";
@@ -73,9 +74,7 @@ function contentsProblem(
   { data }: NamedTensor,
   tolerance: Tolerance,
 ): string | undefined {
-  const isSame = data.length === wanted.data.length &&
-    data.every((byte, at) => byte === wanted.data[at]);
-  if (isSame) return undefined;
+  if (Buffer.compare(data, wanted.data) === 0) return undefined;
   if (data.length !== wanted.data.length || !/^(FP|BF)/.test(wanted.datatype)) {
     return "differs";
   }

@@ -1,5 +1,6 @@
 /** The load itself: who sends what when, who watches, and when it is over. */
 
+import { ServerError } from "../errors.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import type { AnswerCheck } from "./answer_check.ts";
 import { Arrivals } from "./arrivals.ts";
@@ -30,19 +31,26 @@ export interface LoadRunOptions {
   /** Requests take them in turn. */
   readonly senders: readonly Sender[];
   readonly check: AnswerCheck;
-  /** `undefined`: nobody looks. Resolves to `undefined` when the page could not be fetched. */
-  readonly scrape: (() => Promise<NodeCounters | undefined>) | undefined;
+  /** `undefined`: nobody looks. Resolves to `undefined` when the page could not be fetched in time. */
+  readonly scrape: ((signal: AbortSignal) => Promise<NodeCounters | undefined>) | undefined;
   readonly clock: LoadClock;
   readonly print: (line: string) => void;
   /** Shows the live line. */
   readonly showProgress?: (line: string) => void;
-  /** Ends the load early, as if its time were over. */
+  /**
+   * Ends the load early, as if its time were over; what is in flight has `STOP_GRACE_MS` then, and nothing
+   * of the warm-up is waited for.
+   */
   readonly stop: AbortSignal;
+  /** Ends everything at once. */
+  readonly abandon?: AbortSignal;
 }
 
 /** Of requests without a deadline of their own. */
 const DEFAULT_DEADLINE_MS = 10_000;
 const PROGRESS_EVERY_MS = 1000;
+/** Within the 10 s that container engines wait between SIGTERM and SIGKILL, with room for the end. */
+const STOP_GRACE_MS = 3000;
 
 /** One run; use it once. */
 export class LoadRun {
@@ -60,10 +68,15 @@ export class LoadRun {
   #concurrency: number;
   #onSlot: (() => void) | undefined;
   #unsent = 0;
+  /** Requests that were given up in flight. */
+  #abandoned = 0;
+  #isWarmingUp = false;
+  /** A mistake of this program that a request ran into. */
+  #defect: { readonly error: unknown } | undefined;
   #startMs = 0;
   #reportedMs = 0;
   #silentWindows = 0;
-  #finishedBefore = 0;
+  #answeredBefore = 0;
   #isStalled = false;
   #ramp: RampResult | undefined;
   #before: NodeCounters | undefined;
@@ -77,15 +90,17 @@ export class LoadRun {
       ? settings.deadlineSeconds * 1000
       : DEFAULT_DEADLINE_MS;
     this.#concurrency = isRamp(settings) ? settings.rampStart : settings.concurrency;
-    options.stop.addEventListener("abort", () => this.#over.abort(), { once: true });
-    if (options.stop.aborted) this.#over.abort();
+    const { stop, abandon } = options;
+    stop.addEventListener("abort", () => void this.#stopEarly(), { once: true });
+    if (stop.aborted) void this.#stopEarly();
+    abandon?.addEventListener("abort", () => this.#giveUp(), { once: true });
   }
 
-  /** Runs to the end, whatever happens to requests. */
+  /** Runs to the end, whatever happens to requests. Nothing is in flight any more when it settles. */
   async run(): Promise<LoadResult> {
     const { settings, clock, scrape } = this.#options;
     if (settings.warmup) await this.#warmUp();
-    this.#atStart = this.#before = await scrape?.();
+    this.#atStart = this.#before = await scrape?.(this.#cut.signal);
     this.#startMs = this.#reportedMs = clock.now();
     const endMs = this.#startMs + settings.durationSeconds * 1000;
     const watchers = [this.#reportLoop(), this.#progressLoop(), this.#endAt(endMs)];
@@ -96,6 +111,7 @@ export class LoadRun {
     const seconds = (clock.now() - this.#startMs) / 1000;
     this.#done.abort();
     await Promise.all(watchers);
+    if (this.#defect) throw this.#defect.error;
     const after = await this.#report();
     return verdictOf({
       settings,
@@ -103,6 +119,7 @@ export class LoadRun {
       tally: this.#tally,
       checked: this.#options.check.checked,
       unsent: this.#unsent,
+      abandoned: this.#abandoned,
       skipped: this.#options.skipped,
       ramp: this.#ramp,
       isStalled: this.#isStalled,
@@ -112,20 +129,39 @@ export class LoadRun {
   }
 
   async #warmUp(): Promise<void> {
-    const { requests, senders, settings, check, print } = this.#options;
-    for (const request of requests) {
+    const { requests, senders, settings, check, print, showProgress } = this.#options;
+    this.#isWarmingUp = true;
+    for (const [index, request] of requests.entries()) {
+      showProgress?.(`warm-up ${index + 1}/${requests.length}: ${request.model}`);
       for (const sender of senders) {
-        if (this.#over.signal.aborted) return;
-        const outcome = await this.#ask(sender, request, settings.warmupDeadline * 1000);
+        if (this.#over.signal.aborted) break;
+        const { outcome } = await this.#ask(sender, request, settings.warmupDeadline * 1000);
         if (outcome.kind === "ok") this.#tally.models.get(request.model)!.warm++;
+        else if (this.#cut.signal.aborted) this.#abandoned++;
         else if (this.#tally.addWarmUpFailure(request.model, outcome)) {
           print(`first error: ${request.model}: in the warm-up: ${outcome.text}`);
         }
       }
     }
+    this.#isWarmingUp = false;
+    if (this.#over.signal.aborted) return;
     if (check.checked > 0 || settings.expect !== "none") {
       print(`warm-up done: ${requests.length} requests per way, ${check.checked} answers checked`);
     }
+  }
+
+  /** What was asked to end soon ends soon, whatever the deadlines of requests in flight are. */
+  async #stopEarly(): Promise<void> {
+    this.#over.abort();
+    if (!this.#isWarmingUp) await this.#options.clock.sleep(STOP_GRACE_MS, this.#done.signal);
+    this.#giveUp();
+  }
+
+  /** Ends sending and everything that is in flight. */
+  #giveUp(): void {
+    this.#over.abort();
+    this.#cut.abort();
+    this.#onSlot?.();
   }
 
   /** Workers that each send one request after the other. */
@@ -168,7 +204,10 @@ export class LoadRun {
       void this.#fire(picker.next(), dueMs);
     }
     const nowMs = clock.now();
-    for (; dueMs < Math.min(endMs, nowMs); dueMs = arrivals.next()) this.#unsent++;
+    for (; dueMs < Math.min(endMs, nowMs); dueMs = arrivals.next()) {
+      this.#unsent++;
+      this.#tally.addUnsent(nowMs - dueMs);
+    }
     while (this.#inFlight > 0) await new Promise<void>((resolve) => this.#onSlot = resolve);
   }
 
@@ -177,14 +216,17 @@ export class LoadRun {
     const { settings, clock, scrape } = this.#options;
     const workers: Promise<void>[] = [];
     const shedAtStart = this.#tally.counts.shed;
+    // Where the page could not be had at the start, the first that can is what others are held against.
+    let baseline = this.#atStart;
     for (;;) {
       while (workers.length < this.#concurrency) workers.push(this.#worker());
       const [okBefore, stepStartMs] = [this.#tally.counts.ok, clock.now()];
       await clock.sleep(settings.rampStepSeconds * 1000, this.#over.signal);
       const seconds = (clock.now() - stepStartMs) / 1000;
-      const counters = await scrape?.();
+      const counters = await scrape?.(this.#cut.signal);
+      baseline ??= counters;
       const hasShed = this.#tally.counts.shed > shedAtStart ||
-        shedBy(counters) > shedBy(this.#atStart);
+        shedBy(counters) > shedBy(baseline);
       const isLast = this.#concurrency >= settings.rampMax || this.#over.signal.aborted;
       if (hasShed || isLast) {
         const rate = (this.#tally.counts.ok - okBefore) / Math.max(1e-9, seconds);
@@ -206,17 +248,16 @@ export class LoadRun {
     const sender = senders[this.#sent++ % senders.length]!;
     this.#inFlight++;
     const sentMs = clock.now();
-    const outcome = await this.#ask(sender, request, this.#deadlineMs);
-    const nowMs = clock.now();
+    const { outcome, endMs } = await this.#ask(sender, request, this.#deadlineMs);
     this.#inFlight--;
-    // What was cut off because nothing moved any more is the stall, not so many errors.
-    if (!this.#isStalled) {
+    if (this.#cut.signal.aborted && outcome.kind !== "ok") this.#abandoned++;
+    else {
       const isFirstError = this.#tally.add({
         model: request.model,
         rows: request.rows,
         outcome,
-        latencyMs: nowMs - dueMs,
-        serviceMs: nowMs - sentMs,
+        latencyMs: endMs - dueMs,
+        serviceMs: endMs - sentMs,
       });
       if (isFirstError) print(`first error: ${request.model}: ${outcome.text}`);
     }
@@ -226,17 +267,33 @@ export class LoadRun {
     return outcome.kind;
   }
 
-  async #ask(sender: Sender, request: PreparedRequest, deadlineMs: number): Promise<Outcome> {
-    let outputs: readonly NamedTensor[];
+  /** Never rejects. `endMs` is when the answer was there, before anybody looked at it. */
+  async #ask(
+    sender: Sender,
+    request: PreparedRequest,
+    deadlineMs: number,
+  ): Promise<{ readonly outcome: Outcome; readonly endMs: number }> {
+    const { clock, check } = this.#options;
+    let endMs: number | undefined;
     try {
-      outputs = await sender.send(request, { deadlineMs, signal: this.#cut.signal });
+      const outputs: readonly NamedTensor[] = await sender.send(request, {
+        deadlineMs,
+        signal: this.#cut.signal,
+      });
+      endMs = clock.now();
+      const problem = check.judge(request, outputs);
+      const outcome: Outcome = problem === undefined
+        ? { kind: "ok", text: "" }
+        : { kind: "wrong", text: `wrong answer: ${problem}` };
+      return { outcome, endMs };
     } catch (error) {
-      return outcomeOf(error);
+      if (!(error instanceof ServerError)) {
+        // The others end first: what they use must not be taken from under them.
+        this.#defect ??= { error };
+        this.#giveUp();
+      }
+      return { outcome: outcomeOf(error), endMs: endMs ?? clock.now() };
     }
-    const problem = this.#options.check.judge(request, outputs);
-    return problem === undefined
-      ? { kind: "ok", text: "" }
-      : { kind: "wrong", text: `wrong answer: ${problem}` };
   }
 
   async #endAt(endMs: number): Promise<void> {
@@ -253,33 +310,41 @@ export class LoadRun {
   async #reportLoop(): Promise<void> {
     const { settings, clock } = this.#options;
     const isDone = this.#done.signal;
-    for (;;) {
-      await clock.sleep(settings.reportSeconds * 1000, isDone);
+    const intervalMs = settings.reportSeconds * 1000;
+    for (let dueMs = this.#startMs + intervalMs;; dueMs += intervalMs) {
+      // A page that takes its time must not make intervals longer; those that are missed altogether are.
+      dueMs = Math.max(dueMs, clock.now());
+      await clock.sleep(dueMs - clock.now(), isDone);
       if (isDone.aborted) return;
-      const { finished } = this.#tally;
+      const answered = this.#answered;
       await this.#report();
-      this.#watchStall(finished);
+      this.#watchStall(answered);
     }
   }
 
+  /** Requests that got an answer. Running out of time is none, unless running out of it is the point. */
+  get #answered(): number {
+    const { finished, counts } = this.#tally;
+    return this.#options.settings.deadlineSeconds > 0 ? finished : finished - counts.dead;
+  }
+
   /** Gives up when windows pass without an answer although requests wait for one. */
-  #watchStall(finished: number): void {
+  #watchStall(answered: number): void {
     const { settings, print } = this.#options;
-    const isSilent = finished === this.#finishedBefore && this.#inFlight > 0;
-    this.#finishedBefore = finished;
+    const isSilent = answered === this.#answeredBefore && this.#inFlight > 0;
+    this.#answeredBefore = answered;
     this.#silentWindows = isSilent ? this.#silentWindows + 1 : 0;
     if (settings.stallWindows === 0 || this.#silentWindows < settings.stallWindows) return;
     print(
       `no answer in ${this.#silentWindows} intervals with ${this.#inFlight} requests in flight`,
     );
     this.#isStalled = true;
-    this.#over.abort();
-    this.#cut.abort();
+    this.#giveUp();
   }
 
   async #report(): Promise<NodeCounters | undefined> {
     const { settings, clock, scrape, print } = this.#options;
-    const counters = scrape ? await scrape() : undefined;
+    const counters = await scrape?.(this.#cut.signal);
     const nowMs = clock.now();
     const line = this.#tally.closeWindow((window) =>
       reportLine({
@@ -302,16 +367,20 @@ export class LoadRun {
     const { clock, showProgress, settings } = this.#options;
     if (showProgress === undefined) return;
     const isDone = this.#done.signal;
-    for (let ok = this.#tally.counts.ok; !isDone.aborted;) {
+    let [ok, atMs] = [this.#tally.counts.ok, clock.now()];
+    for (;;) {
       await clock.sleep(PROGRESS_EVERY_MS, isDone);
+      if (isDone.aborted) return;
       const { counts, errors } = this.#tally;
-      const elapsed = Math.round((clock.now() - this.#startMs) / 1000);
+      const nowMs = clock.now();
+      const rate = 1000 * (counts.ok - ok) / Math.max(1, nowMs - atMs);
+      const elapsed = Math.round((nowMs - this.#startMs) / 1000);
       showProgress(
         `${elapsed}/${Math.round(settings.durationSeconds)}s in flight ${this.#inFlight}, ` +
-          `${counts.ok - ok} ok/s, ok ${counts.ok}, err ${errors}, dead ${counts.dead}, ` +
+          `${Math.round(rate)} ok/s, ok ${counts.ok}, err ${errors}, dead ${counts.dead}, ` +
           `shed ${counts.shed}`,
       );
-      ok = counts.ok;
+      [ok, atMs] = [counts.ok, nowMs];
     }
   }
 }

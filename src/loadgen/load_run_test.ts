@@ -36,9 +36,11 @@ function request(model: string): PreparedRequest {
 async function load(
   values: Partial<Record<keyof LoadgenSettings, string>>,
   send: (clock: VirtualClock, model: string, signal: AbortSignal) => Promise<void>,
-  { models = ["m"], scrape }: {
+  { models = ["m"], scrape, stop = new AbortController().signal, abandon }: {
     models?: string[];
     scrape?: () => Promise<NodeCounters | undefined>;
+    stop?: AbortSignal;
+    abandon?: AbortSignal;
   } = {},
 ): Promise<{ result: LoadResult; lines: string[] }> {
   const settings = settingsWith({ warmup: "false", ...values });
@@ -64,7 +66,8 @@ async function load(
     scrape,
     clock,
     print: (line) => lines.push(line),
-    stop: new AbortController().signal,
+    stop,
+    abandon,
   });
   const result = await run.run();
   await clock.settled();
@@ -103,6 +106,24 @@ Deno.test("an open loop against a server that is too slow says what it could not
   assert.equal(result.tally.counts.ok, 40);
   assert.equal(result.unsent, 160);
   assert.equal(result.code, 0);
+});
+
+Deno.test("a pause that lasts to the end of an open loop is in its latencies", async () => {
+  // 10 a second for 10 s, answered at once until 5 s; then nothing until the load is over.
+  const { result } = await load(
+    { rate: "10", arrivals: "constant", durationSeconds: "10", concurrency: "1", metrics: "off" },
+    async (clock) => {
+      if (clock.now() >= 5000) await clock.sleep(10_000 - clock.now());
+    },
+  );
+  const { tally, unsent } = result;
+  assert.deepEqual([tally.counts.ok, unsent], [51, 49]);
+  // Half of the callers were answered at once; those due at 5.0, 5.1, …, 9.9 s waited 5 to 0.1 s at least.
+  assert.equal(Math.round(tally.latency.max), 5000);
+  assert.ok(tally.latency.quantile(0.49) < 1, `${tally.latency.quantile(0.49)}`);
+  assert.ok(Math.abs(tally.latency.quantile(0.75) - 2500) < 60, `${tally.latency.quantile(0.75)}`);
+  assert.equal(tally.latency.count, 100);
+  assert.equal(tally.service.count, 51);
 });
 
 Deno.test("a closed loop prints a line per interval with totals, this interval's change and latencies", async () => {
@@ -145,6 +166,127 @@ Deno.test("answers that stop coming end the run, and what was cut off is no erro
   assert.ok(lines.some((line) => line.includes("(nothing completed)")), lines.join("\n"));
   assert.ok(lines.includes("no answer in 3 intervals with 4 requests in flight"), lines.join("\n"));
   assert.ok(result.seconds < 10, `${result.seconds}`);
+});
+
+/** Sends that are answered at once until `untilMs`, and then not before they are cut or run out of time. */
+function silentFrom(untilMs: number, deadlineMs: number) {
+  return async (clock: VirtualClock, _: string, signal: AbortSignal) => {
+    if (clock.now() < untilMs) return await clock.sleep(100);
+    await clock.sleep(deadlineMs, signal);
+    throw signal.aborted ? new CancelledError("cut") : new DeadlineExceededError("late");
+  };
+}
+
+Deno.test("a server that only lets requests run out of time is a stall, unless that is the point", async () => {
+  const values = {
+    durationSeconds: "600",
+    reportSeconds: "5",
+    stallWindows: "4",
+    metrics: "off",
+    concurrency: "4",
+  };
+  const silent = await load(values, silentFrom(20_000, 10_000));
+  assert.equal(silent.result.code, 4);
+  assert.ok(silent.result.seconds < 60, `${silent.result.seconds}`);
+  const wanted = await load(
+    { ...values, durationSeconds: "60", deadlineSeconds: "2" },
+    silentFrom(20_000, 2000),
+  );
+  assert.equal(wanted.result.code, 0);
+});
+
+Deno.test("a signal ends the sending; what is still in flight after a while is given up and no error", async () => {
+  const stop = new AbortController();
+  const { result } = await load(
+    { durationSeconds: "600", metrics: "off", concurrency: "4", reportSeconds: "60" },
+    (clock, model, signal) => {
+      if (clock.now() >= 5000) stop.abort();
+      return silentFrom(5000, 300_000)(clock, model, signal);
+    },
+    { stop: stop.signal },
+  );
+  assert.ok(result.seconds >= 5 && result.seconds < 9, `${result.seconds}`);
+  // The first of the four that is not answered stops the others.
+  assert.deepEqual([result.code, result.abandoned, result.tally.errors], [0, 1, 0]);
+  assert.ok(result.tally.counts.ok >= 4 * 49, `${result.tally.counts.ok}`);
+});
+
+Deno.test("a second signal waits for nothing, and in the warm-up the first does not either", async () => {
+  const [stop, abandon] = [new AbortController(), new AbortController()];
+  let asked = 0;
+  const { result } = await load(
+    { durationSeconds: "600", metrics: "off", concurrency: "1", reportSeconds: "60" },
+    (clock, model, signal) => {
+      if (++asked === 3) {
+        stop.abort();
+        void clock.sleep(10).then(() => abandon.abort());
+      }
+      return silentFrom(asked < 3 ? 1e9 : 0, 300_000)(clock, model, signal);
+    },
+    { stop: stop.signal, abandon: abandon.signal },
+  );
+  assert.ok(result.seconds < 1, `${result.seconds}`);
+  assert.deepEqual([result.tally.counts.ok, result.abandoned], [2, 1]);
+
+  const early = new AbortController();
+  const warmUp = await load(
+    { durationSeconds: "600", metrics: "off", warmup: "true" },
+    (clock, model, signal) => {
+      early.abort();
+      return silentFrom(0, 300_000)(clock, model, signal);
+    },
+    { stop: early.signal, models: ["a", "b"] },
+  );
+  assert.deepEqual([warmUp.result.tally.finished, warmUp.result.abandoned], [0, 1]);
+  assert.ok(warmUp.result.seconds < 1);
+  assert.equal(warmUp.result.code, 3);
+});
+
+Deno.test("a mistake of the program ends the run when nothing is in flight any more, and is thrown", async () => {
+  for (const rate of ["0", "100"]) {
+    let [calls, inFlight] = [0, 0];
+    const run = load(
+      { durationSeconds: "600", metrics: "off", concurrency: "4", rate },
+      async (clock, model, signal) => {
+        if (++calls === 20) throw new TypeError("a mistake");
+        inFlight++;
+        await silentFrom(100, 9000)(clock, model, signal).finally(() => inFlight--);
+      },
+    );
+    await assert.rejects(run, /a mistake/);
+    assert.equal(inFlight, 0);
+  }
+});
+
+Deno.test("reports come at their times although the page takes its own", async () => {
+  let clockOfRun: VirtualClock | undefined;
+  const { lines } = await load(
+    { durationSeconds: "12", reportSeconds: "4", concurrency: "1" },
+    (clock) => {
+      clockOfRun = clock;
+      return clock.sleep(100);
+    },
+    {
+      scrape: async () => {
+        await clockOfRun?.sleep(3000);
+        return undefined;
+      },
+    },
+  );
+  const times = lines.flatMap((line) => /^\[t\+(\d+)s\]/.exec(line)?.[1] ?? []);
+  // Each is printed when the page has been waited for.
+  assert.deepEqual(times.slice(0, 2), ["7", "11"]);
+});
+
+Deno.test("a ramp does not take sheds of before it began for its own", async () => {
+  let scrapes = 0;
+  const { result } = await load(
+    { durationSeconds: "60", rampStepSeconds: "1", rampStart: "4", rampMax: "8" },
+    (clock) => clock.sleep(10),
+    // The page could not be had at the start, and the node has shed requests earlier.
+    { scrape: () => Promise.resolve(scrapes++ === 0 ? undefined : counters(0, 0, 7)) },
+  );
+  assert.deepEqual([result.ramp?.concurrency, result.ramp?.hasShed], [8, false]);
 });
 
 Deno.test("a ramp stops where requests are shed and reports that concurrency", async () => {
@@ -201,6 +343,11 @@ Deno.test("the exit code says what was wrong, and the first error is shown once"
     broken.lines.filter((line) => line.includes("first error")),
     ["first error: m: UNAVAILABLE: gone"],
   );
+  const cut = await run(new InternalError("stream reset"));
+  assert.deepEqual(
+    cut.lines.filter((line) => line.includes("first error")),
+    ["first error: m: INTERNAL: stream reset"],
+  );
   const late = new DeadlineExceededError("late");
   assert.equal((await run(late)).result.code, 1);
   assert.equal((await run(late, { deadlineSeconds: "0.5" })).result.code, 0);
@@ -216,6 +363,11 @@ Deno.test("the exit code says what was wrong, and the first error is shown once"
   );
   assert.equal(none.result.code, 3);
   assert.deepEqual(none.result.shortfalls, ["m has 4 successes of 5"]);
+  const dead = await load(
+    { durationSeconds: "1", concurrency: "1", metrics: "off", deadlineSeconds: "0.1" },
+    silentFrom(0, 100),
+  );
+  assert.deepEqual([dead.result.code, dead.result.verdict], [3, "SHORTFALL: no request succeeded"]);
 });
 
 Deno.test("a server that fails every call at once does not keep the loop from ending", async () => {
@@ -239,5 +391,8 @@ Deno.test("outcomeOf() tells overload, lateness and cut connections from errors"
     new InternalError("the hook failed"),
   ].map((error) => outcomeOf(error).kind);
   assert.deepEqual(kinds, ["dead", "dead", "error", "shed", "teardown", "teardown", "error"]);
-  assert.throws(() => outcomeOf(new TypeError("a defect")), TypeError);
+  assert.equal(
+    outcomeOf(new InternalError("two\r\nlines\x1b[31m")).text,
+    "INTERNAL: two lines [31m",
+  );
 });

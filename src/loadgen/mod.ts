@@ -10,11 +10,12 @@ import type { Logger } from "../log.ts";
 import { AnswerCheck } from "./answer_check.ts";
 import { discoverInRepository, discoverOnWire, type Discovery } from "./discover.ts";
 import { type PreparedRequest, prepareRequests } from "./load_model.ts";
-import { isRamp, type LoadClock, LoadRun } from "./load_run.ts";
+import { isRamp, LoadRun } from "./load_run.ts";
 import { type Choice, Picker } from "./picker.ts";
 import { Random } from "./random.ts";
 import { resultAsJson, summaryLines } from "./report.ts";
 import { scrapeCounters } from "./scrape.ts";
+import { systemClock } from "./system_clock.ts";
 import { type Sender, SharedMemorySender, wireSender } from "./senders.ts";
 import type { LoadgenSettings } from "./settings.ts";
 import { LOADGEN_EXIT } from "./verdict.ts";
@@ -35,8 +36,10 @@ export interface LoadgenContext {
   readonly print: (line: string) => void;
   /** Shows the live line; without it there is none. */
   readonly showProgress?: (line: string) => void;
-  /** Ends the load early, as if its time were over. */
+  /** Ends the load early, as if its time were over; what is in flight is not waited for long. */
   readonly stop: AbortSignal;
+  /** Ends it without waiting for anything. */
+  readonly abandon?: AbortSignal;
   readonly logger: Logger;
 }
 
@@ -51,22 +54,6 @@ export interface LoadgenOutcome {
 export const DEFAULT_REPOSITORY = "/var/lib/reactantserver/models";
 const METRICS_PORT = 8002;
 
-/** The process's own clock. */
-const systemClock: LoadClock = {
-  now: () => performance.now(),
-  sleep: (milliseconds, signal) =>
-    new Promise((resolve) => {
-      if (signal.aborted) return resolve();
-      const end = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", end);
-        resolve();
-      };
-      const timer = setTimeout(end, milliseconds);
-      signal.addEventListener("abort", end);
-    }),
-};
-
 /**
  * Runs a load from start to verdict.
  * @throws {ConfigError | InvalidArgumentError} when the settings cannot work here
@@ -74,8 +61,9 @@ const systemClock: LoadClock = {
  */
 export async function runLoadgen(
   settings: LoadgenSettings,
-  { print, showProgress, stop, logger }: LoadgenContext,
+  { print, showProgress, stop, abandon, logger }: LoadgenContext,
 ): Promise<LoadgenOutcome> {
+  checkMetricsUrl(settings);
   await using connection = new ServerConnection({
     url: settings.gateway,
     maxConnections: settings.connections,
@@ -116,11 +104,12 @@ export async function runLoadgen(
     }),
     senders: ways.senders,
     check: new AnswerCheck(settings.expect, settings.tolerance),
-    scrape: metricsUrl === undefined ? undefined : () => scrapeCounters(metricsUrl),
+    scrape: metricsUrl === undefined ? undefined : (signal) => scrapeCounters(metricsUrl, signal),
     clock: systemClock,
     print,
     showProgress,
     stop,
+    abandon,
   });
   const result = await run.run();
   for (const line of summaryLines(result)) print(line);
@@ -186,6 +175,16 @@ function openSenders(
     senders: settings.transport === "shm" ? [memory] : [wire, memory],
     [Symbol.asyncDispose]: () => memory[Symbol.asyncDispose](),
   };
+}
+
+/** A page that cannot even be asked for would show as one that never answers. @throws {ConfigError} */
+function checkMetricsUrl({ metrics }: LoadgenSettings): void {
+  if (metrics === "" || metrics === "off") return;
+  const protocol = URL.parse(metrics)?.protocol;
+  if (protocol === "http:" || protocol === "https:") return;
+  throw new ConfigError(
+    `--metrics must be an http:// or https:// address, or off, got ${JSON.stringify(metrics)}`,
+  );
 }
 
 function metricsUrlOf(settings: LoadgenSettings, { host }: ServerConnection): string | undefined {

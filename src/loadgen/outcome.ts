@@ -17,11 +17,14 @@ export interface Outcome {
 /** Every kind but `ok`. */
 export const FAILURE_KINDS = ["dead", "shed", "teardown", "wrong", "error"] as const;
 
-/** What a failed call counts as. Defects of this program are thrown on. */
+/** What a failed call counts as. */
 export function outcomeOf(error: unknown): Outcome {
-  if (!(error instanceof ServerError)) throw error;
+  // What a server says goes to a terminal, on one line.
+  // deno-lint-ignore no-control-regex
+  const message = messageOf(error).replace(/[\s\x00-\x1f\x7f]+/g, " ");
+  if (!(error instanceof ServerError)) return { kind: "error", text: message };
   const { status } = error;
-  const text = `${status}: ${messageOf(error)}`;
+  const text = `${status}: ${message}`;
   if (status === "DEADLINE_EXCEEDED") return { kind: "dead", text };
   if (status === "UNAVAILABLE" && /deadline (has )?(passed|expired|exceeded)/i.test(text)) {
     return { kind: "dead", text };

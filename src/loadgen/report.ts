@@ -88,6 +88,8 @@ export interface LoadResult {
   readonly checked: number;
   /** Requests of an open loop that were due but could not be sent. */
   readonly unsent: number;
+  /** Requests that were given up in flight, because of a stall or a signal. */
+  readonly abandoned: number;
   readonly skipped: readonly SkippedModel[];
   readonly ramp: RampResult | undefined;
   /** Models with fewer successes than asked for. */
@@ -114,6 +116,7 @@ export function* summaryLines(result: LoadResult): Generator<string> {
   if (result.unsent > 0) {
     yield `-- ${result.unsent} requests were due but never sent: the server fell behind the rate`;
   }
+  if (result.abandoned > 0) yield `-- ${result.abandoned} requests were given up in flight`;
   yield* modelTable(tally);
   for (const { name, reason } of result.skipped) yield `-- skipped ${name}: ${reason}`;
   if (ramp) {
@@ -159,7 +162,13 @@ export function resultAsJson(result: LoadResult, settings: object): Record<strin
     verdict: result.verdict,
     seconds,
     requests_per_second: counts.ok / Math.max(1e-9, seconds),
-    totals: { ...counts, rows: tally.rows, unsent: result.unsent, checked: result.checked },
+    totals: {
+      ...counts,
+      rows: tally.rows,
+      unsent: result.unsent,
+      abandoned: result.abandoned,
+      checked: result.checked,
+    },
     latency_ms: figures(tally.latency),
     service_ms: figures(tally.service),
     models: Object.fromEntries(

@@ -18,10 +18,14 @@ const FAMILIES: Readonly<Record<keyof NodeCounters, string>> = {
 
 const LIMIT_MS = 3000;
 
-/** Fetches a metrics page. `undefined` when it does not come within 3 s. */
-export async function scrapeCounters(url: string): Promise<NodeCounters | undefined> {
+/** Fetches a metrics page. `undefined` when it does not come within 3 s, or before the signal does. */
+export async function scrapeCounters(
+  url: string,
+  signal: AbortSignal,
+): Promise<NodeCounters | undefined> {
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(LIMIT_MS) });
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
+    const response = await fetch(url, { signal: limit });
     const text = await response.text();
     return response.ok ? countersIn(text) : undefined;
   } catch {

@@ -53,6 +53,8 @@ export class SharedMemorySender implements Sender, AsyncDisposable {
   readonly #stagesOutputs: boolean;
   readonly #pool: SharedMemoryPool;
   readonly #route: SharedMemoryRoute;
+  /** Whether a request's outputs have the sizes that were worked out for them; known after its first answer. */
+  readonly #hasKnownOutputs = new Map<PreparedRequest, boolean>();
 
   constructor({ connection, requests, slots, stagesOutputs, logger }: SharedMemorySenderOptions) {
     const largest = Math.max(
@@ -87,12 +89,29 @@ export class SharedMemorySender implements Sender, AsyncDisposable {
       retry: NO_RETRIES,
       memory: this.#route,
     });
-    const outputs = this.#stagesOutputs ? request.outputs : undefined;
-    return (await handle.infer({ inputs: request.inputs, outputs, signal })).outputs;
+    const isKnown = this.#hasKnownOutputs.get(request);
+    const outputs = this.#stagesOutputs && isKnown ? request.outputs : undefined;
+    const answer = await handle.infer({ inputs: request.inputs, outputs, signal });
+    // An axis that metadata leave open need not be that of rows, and then the answer decides how long it is.
+    if (isKnown === undefined) {
+      this.#hasKnownOutputs.set(request, hasSizes(answer.outputs, request.outputs));
+    }
+    return answer.outputs;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#route[Symbol.asyncDispose]();
-    this.#pool[Symbol.dispose]();
+    try {
+      await this.#route[Symbol.asyncDispose]();
+    } finally {
+      this.#pool[Symbol.dispose]();
+    }
   }
+}
+
+/** Whether these outputs are all there and as large as worked out. */
+function hasSizes(outputs: readonly NamedTensor[], sizes: PreparedRequest["outputs"]): boolean {
+  return sizes !== undefined &&
+    sizes.every(({ name, byteSize }) =>
+      outputs.find((output) => output.name === name)?.data.length === byteSize
+    );
 }

@@ -101,6 +101,10 @@ function names(flag: string, group: string, help: string, placeholder: string) {
   return { flag, variable, group, help, placeholder, isSwitch: false };
 }
 
+/** Ten years: longer times cannot be told from forever, and nanoseconds of them still fit 64 bits. */
+const LONGEST_SECONDS = 10 * 366 * 86_400;
+const seconds = (min: number) => ({ min, max: LONGEST_SECONDS });
+
 const whole = (min: number, max?: number) => ({ min, max, isWhole: true });
 
 /** The table. Variable names follow from the flags. */
@@ -149,12 +153,12 @@ export const LOADGEN_SETTINGS = {
     "load",
     "how an open loop spaces requests",
   ),
-  durationSeconds: number("duration-seconds", 3600, { min: 0.1 }, "load", "how long"),
+  durationSeconds: number("duration-seconds", 3600, seconds(0.1), "load", "how long"),
   warmup: onOff("warmup", true, "load", "first one request per model and batch size, in turn"),
   warmupDeadline: number(
     "warmup-deadline",
     300,
-    { min: 0.1 },
+    seconds(0.1),
     "load",
     "seconds each of those may take",
   ),
@@ -186,14 +190,14 @@ export const LOADGEN_SETTINGS = {
   deadlineSeconds: number(
     "deadline-seconds",
     0,
-    { min: 0 },
+    seconds(0),
     "load",
     "deadline of each request, past which failing is expected; 0: 10 s, and it is a failure",
   ),
   rampStepSeconds: number(
     "ramp-step-seconds",
     0,
-    { min: 0 },
+    seconds(0),
     "ramp",
     "raise the concurrency this often until requests are shed; 0: no ramp",
   ),
@@ -228,7 +232,7 @@ export const LOADGEN_SETTINGS = {
     "verdict",
     "report intervals without an answer, while requests wait, before giving up; 0: never",
   ),
-  reportSeconds: number("report-seconds", 30, { min: 0.1 }, "output", "time between report lines"),
+  reportSeconds: number("report-seconds", 30, seconds(0.1), "output", "time between report lines"),
   json: text("json", "", "output", "write the result as JSON to this file; `-`: standard output"),
   progress: onOff("progress", true, "output", "a live line, when standard error is a terminal"),
 } as const;

@@ -44,7 +44,9 @@ function zeroCounts(): Record<OutcomeKind, number> {
 export class Tally {
   readonly counts: Record<OutcomeKind, number> = zeroCounts();
   readonly models: ReadonlyMap<string, ModelTally>;
+  /** Of successful requests from when they were due, and of those that `addUnsent` tells about. */
   readonly latency = new LatencyHistogram();
+  /** Of successful requests, from when they were sent. */
   readonly service = new LatencyHistogram();
   /** First messages of each kind. */
   readonly samples: Readonly<Record<Exclude<OutcomeKind, "ok">, string[]>>;
@@ -87,6 +89,15 @@ export class Tally {
     return this.#keep(model, outcome.kind, outcome.text);
   }
 
+  /**
+   * Notes a request of an open loop that was due but could not be sent before the end. Its latency would have
+   * been this at least: leaving it out would hide just those pauses that lasted to the end.
+   */
+  addUnsent(waitedMs: number): void {
+    this.latency.record(waitedMs);
+    this.#window.record(waitedMs);
+  }
+
   /** Notes a failure of the warm-up, which counts as an error. */
   addWarmUpFailure(model: string, { kind, text }: Outcome): boolean {
     const counted = kind === "ok" ? "error" : kind;
@@ -109,11 +120,14 @@ export class Tally {
     return result;
   }
 
+  /** @returns whether it is the first error, or the first wrong answer */
   #keep(model: string, kind: Exclude<OutcomeKind, "ok">, text: string): boolean {
-    const isFirstError = kind === "error" && this.samples.error.length === 0;
+    const isError = kind === "error" || kind === "teardown" || kind === "wrong";
+    const isFirstError = isError &&
+      (this.errors === 1 || (kind === "wrong" && this.counts.wrong === 1));
     const kept = this.samples[kind];
     const limit = kind === "error" || kind === "wrong" ? KEPT_ERRORS : KEPT_OTHERS;
     if (kept.length < limit) kept.push(`${model}: ${text.slice(0, 500)}`);
-    return isFirstError || (kind === "wrong" && this.counts.wrong === 1);
+    return isFirstError;
   }
 }

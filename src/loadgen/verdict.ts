@@ -26,6 +26,7 @@ export interface Facts {
   readonly tally: Tally;
   readonly checked: number;
   readonly unsent: number;
+  readonly abandoned: number;
   readonly skipped: readonly SkippedModel[];
   readonly ramp: RampResult | undefined;
   readonly isStalled: boolean;
@@ -63,6 +64,10 @@ function judge(
   if (failures.length > 0) {
     const list = failures.map(([count, what]) => `${count} ${what}`).join(", ");
     return [LOADGEN_EXIT.failures, `FAILED: ${list}`];
+  }
+  if (counts.ok === 0 && settings.minOkPerModel > 0) {
+    // Whatever is tolerated: a server that answers nothing must not look well to a script.
+    return [LOADGEN_EXIT.shortfall, "SHORTFALL: no request succeeded"];
   }
   if (shortfalls.length > 0) {
     return [

@@ -12,6 +12,9 @@ import { suggestion } from "../../nearest.ts";
 import type { Command, CommandOutput } from "../command.ts";
 import { type FlagSpec, lastValue, type ParsedFlags } from "../flags.ts";
 
+/** What ends a load early; a second one of them does not wait for anything. */
+const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
 /** Loads a server or gateway and reports how it bears it. */
 export const command: Command = {
   name: "loadgen",
@@ -52,14 +55,16 @@ export const command: Command = {
       live?.clear();
       show(line);
     };
-    const stop = new AbortController();
-    const onSignal = () => stop.abort();
-    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, onSignal);
+    const [stop, abandon] = [new AbortController(), new AbortController()];
+    // Memory shared with the server outlives a process that just ends, so each of them is an orderly end.
+    const onSignal = () => (stop.signal.aborted ? abandon : stop).abort();
+    for (const signal of STOP_SIGNALS) Deno.addSignalListener(signal, onSignal);
     try {
       const { exitCode, json } = await runLoadgen(settings, {
         print,
         showProgress: live?.show,
         stop: stop.signal,
+        abandon: abandon.signal,
         logger: new Logger({ write: output.complain }),
       });
       await writeJson(settings.json, json, output);
@@ -70,9 +75,7 @@ export const command: Command = {
       throw error;
     } finally {
       live?.clear();
-      for (const signal of ["SIGINT", "SIGTERM"] as const) {
-        Deno.removeSignalListener(signal, onSignal);
-      }
+      for (const signal of STOP_SIGNALS) Deno.removeSignalListener(signal, onSignal);
     }
   },
 };
