@@ -5,7 +5,7 @@
  * that carries Deno itself and unpacks once; see `docs/packaging.md` for what tells them apart.
  */
 
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { embed, tryOut } from "./compile/executable.ts";
@@ -14,32 +14,52 @@ import { CompileError, stageProgram } from "./compile/stage.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url)).replace(/\/$/, "");
 
+const USAGE = `Usage: deno task compile [--portable] [--commit TEXT] [OUTPUT]
+
+Builds the whole program as one executable file, dist/reactantserver if no OUTPUT is given.
+
+  --portable     self-extracting, with Deno in it; needs no denort, Deno's base binary
+  --commit TEXT  what --version says instead of what git does
+  -h, --help     show this text
+`;
+
 async function compile(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { portable: { type: "boolean" }, commit: { type: "string" } },
+    options: {
+      portable: { type: "boolean" },
+      commit: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
   });
+  if (values.help) return console.log(USAGE.trimEnd());
+  if (positionals.length > 1) throw new CompileError(`one OUTPUT, not ${positionals.join(", ")}`);
   const output = resolve(positionals[0] ?? `${root}/dist/reactantserver`);
-  const folder = Deno.makeTempDirSync({ prefix: "reactantserver-stage-" });
+  Deno.mkdirSync(dirname(output), { recursive: true });
+  // Beside the output, which gets its name only when it was seen to run.
+  const scratch = Deno.makeTempDirSync({ dir: dirname(output), prefix: ".compile-" });
+  const built = `${scratch}/reactantserver`;
+  const staging = Deno.makeTempDirSync({ prefix: "reactantserver-stage-" });
   try {
-    const stage = await stageProgram({ root, target: folder, commit: values.commit });
+    const stage = await stageProgram({ root, target: staging, commit: values.commit });
     if (values.portable) {
       await writePortable({
         stage,
-        output,
+        output: built,
         deno: Deno.execPath(),
         cacheFolder: `${root}/.cache/compile`,
       });
     } else {
-      Deno.mkdirSync(resolve(output, ".."), { recursive: true });
-      console.log(await embed(stage, output));
+      console.log(await embed(stage, built));
     }
-    console.log(await tryOut(output, stage));
+    console.log(await tryOut(built, stage, `${scratch}/unpacked`));
+    Deno.renameSync(built, output);
     const megabytes = (Deno.statSync(output).size / 1e6).toFixed(1);
     console.log(`wrote ${output} (${megabytes} MB)`);
   } finally {
-    Deno.removeSync(folder, { recursive: true });
+    Deno.removeSync(staging, { recursive: true });
+    Deno.removeSync(scratch, { recursive: true });
   }
 }
 
@@ -47,8 +67,8 @@ if (import.meta.main) {
   try {
     await compile(Deno.args);
   } catch (error) {
-    const isExpected = error instanceof CompileError ||
-      (error instanceof TypeError && "code" in error);
+    // Arguments and files that are wrong have a code.
+    const isExpected = error instanceof CompileError || (error instanceof Error && "code" in error);
     if (!isExpected) throw error;
     console.error(`compile: ${error.message}`);
     Deno.exitCode = 1;

@@ -1,7 +1,6 @@
 /** The package that `deno compile` makes: Deno's small runtime with the program embedded. */
 
-import { ASSETS, BUILD_FILE } from "../../src/standalone.ts";
-import { V8_FLAGS } from "../../src/standalone.ts";
+import { ASSETS, BUILD_FILE, V8_FLAGS } from "../../src/standalone.ts";
 import { PERMISSION_FLAGS } from "./permissions.ts";
 import { CompileError, type Stage } from "./stage.ts";
 
@@ -51,15 +50,19 @@ export async function embed(stage: Stage, output: string): Promise<string> {
 
 /**
  * Starts what was built once, so that a base binary of another version, or one that is none, is found
- * out here and not where it is deployed.
+ * out here and not where it is deployed. A portable file unpacks into the given folder, and not into the
+ * cache of whoever builds.
  *
  * @returns the version line
  * @throws {CompileError} when it does not answer as this program
  */
-export async function tryOut(output: string, stage: Stage): Promise<string> {
+export async function tryOut(output: string, stage: Stage, unpackFolder: string): Promise<string> {
   let answer: string;
   try {
-    const { stdout, stderr } = await new Deno.Command(output, { args: ["--version"] }).output();
+    const { stdout, stderr } = await new Deno.Command(output, {
+      args: ["--version"],
+      env: { REACTANTSERVER_UNPACK_DIR: unpackFolder },
+    }).output();
     answer = (new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr)).trim();
   } catch (error) {
     answer = String(error);

@@ -1,24 +1,11 @@
 /**
- * What the packaged program may do. It is as narrow as the program allows:
+ * What the packaged program may do: everything but run code from elsewhere. Less does not work. Since 1.43
+ * Deno lets nobody read or write below `/proc`, `/sys` and `/dev` who was not given everything (CVE-2024-34346),
+ * and a single `--deny-…` beside `--allow-all`, or a permission revoked later, counts as not having been. The
+ * program lives there: clients' shared memory is in `/dev/shm`, the processors it may use, a container's
+ * quota, the threads it pins and every process metric are in `/proc` and `/sys`. Nor would a shorter list
+ * hold anything back, for native libraries, which PJRT plugins are, may do what the user may.
  *
- * - reading and writing anywhere, because bundles, caches and shared memory are where the operator says;
- * - any address, because so are the listeners and the workers of a gateway;
- * - the whole environment, because mistyped variables are reported;
- * - any subprocess: Deno refuses to start even listed ones while an `LD_…` variable is set, and
- *   containers with CUDA set one;
- * - native libraries, which a PJRT plugin is;
- * - of the system's facts the user's id alone, and no import of remote code at all.
- *
- * Hooks are sandboxed below this by the worker that runs them.
+ * Hooks, the one code that others bring, are sandboxed below this by the worker that runs them.
  */
-export const PERMISSION_FLAGS: readonly string[] = [
-  "--no-prompt",
-  "--allow-read",
-  "--allow-write",
-  "--allow-net",
-  "--allow-env",
-  "--allow-run",
-  "--allow-ffi",
-  "--allow-sys=uid",
-  "--deny-import",
-];
+export const PERMISSION_FLAGS: readonly string[] = ["--allow-all", "--no-prompt", "--no-remote"];

@@ -5,6 +5,7 @@
  * Layout: the script's text, Deno (gzip), the program (tar, gzip).
  */
 
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
 import { V8_FLAGS } from "../../src/standalone.ts";
@@ -41,6 +42,7 @@ export async function writePortable(options: PortableOptions): Promise<void> {
     DIGEST: digest,
     DENO_PACKED_BYTES: String(deno.length),
     DENO_BYTES: String(denoBytes),
+    FILES_DIGEST: createHash("sha256").update(listing(stage.folder)).digest("hex"),
     PERMISSIONS: [...PERMISSION_FLAGS, `--v8-flags=${V8_FLAGS}`].join(" "),
   });
   Deno.mkdirSync(dirname(output), { recursive: true });
@@ -66,6 +68,19 @@ export function header(values: Readonly<Record<string, string>>): Uint8Array {
     if (bytes.length === length) return bytes;
     length = bytes.length;
   }
+}
+
+/** Names and lengths of all that is no folder, a line each, as the header's `find` and `sort` give them. */
+function listing(root: string): string {
+  const lines: string[] = [];
+  const walk = (prefix: string) => {
+    for (const { name, isDirectory } of Deno.readDirSync(`${root}/${prefix}`)) {
+      if (isDirectory) walk(`${prefix}${name}/`);
+      else lines.push(`${prefix}${name} ${Deno.lstatSync(`${root}/${prefix}${name}`).size}\n`);
+    }
+  };
+  walk("");
+  return lines.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b))).join("");
 }
 
 async function packedDeno(

@@ -1,13 +1,14 @@
 #!/bin/sh
 # reactantserver @VERSION@ (commit @COMMIT@) in one file: this text, and behind it Deno and the program,
 # compressed. Unpacks itself once, into a folder named by the digest of what it holds, and runs from
-# there. Needs sh and what Debian calls essential: coreutils, gzip, tar.
+# there. Needs sh and what Debian calls essential: coreutils, findutils, gzip, tar.
 set -u
 
 digest=@DIGEST@ # SHA-256 of all that follows this text
 text_bytes=@TEXT_BYTES@
 deno_packed_bytes=@DENO_PACKED_BYTES@
 deno_bytes=@DENO_BYTES@
+files_digest=@FILES_DIGEST@ # of the program's files: names and lengths
 
 case $0 in
 /*) self=$0 ;;
@@ -15,10 +16,15 @@ case $0 in
 esac
 reasons=''
 
-# Whether a folder holds everything. It gets its name only when it does; the length shows what a lost
-# disk or a cleaner of temporary files took away later.
+# Whether a folder holds everything. It gets its name only when it does; names and lengths show what a
+# lost disk or a cleaner of temporary files, which takes what was not read for days, did to it later.
+is_complete() {
+  [ "$(cd "$1/program" 2>/dev/null && find . ! -type d -printf '%P %s\n' | LC_ALL=C sort | sha256sum)" = "$files_digest  -" ] &&
+    [ -f "$1/deno" ] && [ "$(wc -c <"$1/deno")" -eq "$deno_bytes" ]
+}
+
 is_whole() {
-  [ -f "$1/program/main.ts" ] && [ -x "$1/deno" ] && [ "$(wc -c <"$1/deno")" -eq "$deno_bytes" ]
+  [ -x "$1/deno" ] && is_complete "$1"
 }
 
 # In a folder that everybody can write, another user may have made ours before us.
@@ -37,7 +43,7 @@ unpack() {
     gzip -dc >"$1/deno" &&
     chmod 755 "$1" "$1/deno" &&
     tail -c "+$((text_bytes + deno_packed_bytes + 1))" "$self" | gzip -dc | tar -xof - -C "$1" &&
-    is_whole "$1"
+    is_complete "$1"
 }
 
 # Unpacks below the folder $1. Processes that start together take turns; each works in a folder of its
@@ -57,6 +63,7 @@ unpack_below() {
     cannot "$1" 'cannot be written' || return
   if ! error=$(unpack "$partial" 2>&1); then
     rm -rf "$partial"
+    error=$(printf %s "$error" | tr -s '\n' ' ')
     cannot "$1" "${error:-unpacking failed} (is the disk full?)" || return
   fi
   if ! "$partial/deno" --version >/dev/null 2>&1; then

@@ -15,6 +15,8 @@ export interface NodeOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Workers; each gets free ports of its own. */
   readonly workers: number;
+  /** A packaged program's file to start instead of the sources. */
+  readonly program?: string;
 }
 
 export interface TestNode extends AsyncDisposable {
@@ -57,9 +59,12 @@ export function startNode(options: NodeOptions): TestNode {
     `model_repo: ${options.modelRepo}\ngpus: 0\nglobal: {endpoints: {host: 127.0.0.1}}\n` +
       `workers:\n${workers.join("")}`,
   );
-  const child = new Deno.Command(Deno.execPath(), {
+  const { program } = options;
+  const fromSource = ["run", "-A", "--quiet", "--config", `${root}deno.json`, `${root}main.ts`];
+  const child = new Deno.Command(program ?? Deno.execPath(), {
     args: [
-      ...["run", "-A", "--quiet", "--config", `${root}deno.json`, `${root}main.ts`, "serve"],
+      ...(program === undefined ? fromSource : []),
+      "serve",
       ...["--node-file", nodeFile, "--runtime-dir", `${folder}/run`],
       ...(options.args ?? []),
     ],

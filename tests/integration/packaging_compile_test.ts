@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { embed, INCLUDED, tryOut } from "../../scripts/compile/executable.ts";
+import { PERMISSION_FLAGS } from "../../scripts/compile/permissions.ts";
 import { CompileError, stageProgram } from "../../scripts/compile/stage.ts";
 import { ASSETS } from "../../src/standalone.ts";
 
@@ -69,8 +70,25 @@ Deno.test("the compiled executable", async (t) => {
       assert.ok(paths.some((path) => path.startsWith("node_modules/")), report);
     });
 
+    await t.step("may do what the program does, and run no code from elsewhere", async () => {
+      const script = `${folder}/script.ts`;
+      Deno.writeTextFileSync(
+        script,
+        `Deno.readTextFileSync("/proc/self/status");
+         [...Deno.readDirSync("/dev/shm")];
+         Deno.uid() + Deno.gid();
+         new Deno.Command("true").outputSync();
+         await import("https://127.0.0.1:9/code.ts").catch((error) => console.log(error.message));`,
+      );
+      const args = ["run", "--no-config", ...PERMISSION_FLAGS, script];
+      const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+      const decoder = new TextDecoder();
+      assert.equal(code, 0, decoder.decode(stderr));
+      assert.match(decoder.decode(stdout), /"https:\/\/127\.0\.0\.1:9.*--no-remote/);
+    });
+
     await t.step("is not passed off as done when its base is no denort", async () => {
-      await assert.rejects(tryOut(output, stage), (error) => {
+      await assert.rejects(tryOut(output, stage, `${folder}/unpacked`), (error) => {
         assert.ok(error instanceof CompileError);
         assert.match(
           error.message,

@@ -1,12 +1,11 @@
 /** The portable file, built here and used the way someone uses it who has nothing but that file. */
 import assert from "node:assert/strict";
-import { copyFileSync } from "node:fs";
+import { copyFileSync, cpSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { writePortable } from "../../scripts/compile/portable.ts";
 import { type Stage, stageProgram } from "../../scripts/compile/stage.ts";
+import { startNode } from "../harness/node.ts";
 import { runPython } from "../harness/python.ts";
-import { startProgram } from "../harness/program.ts";
-import { freePort } from "../harness/server.ts";
 import { writeEchoBundles } from "../python/echo_bundles.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
@@ -105,9 +104,27 @@ Deno.test("the portable file", async (t) => {
       answers(await run(file, ["--version"], env));
       const [unpacked, ...others] = entriesOf(cache);
       assert.deepEqual(others, []);
-      Deno.truncateSync(`${cache}/${unpacked}/deno`, 1000);
-      answers(await run(file, ["--version"], env));
-      assert.deepEqual(entriesOf(cache), [unpacked]);
+      const damages = [
+        () => Deno.truncateSync(`${cache}/${unpacked}/deno`, 1000),
+        // Without a check of its own an empty program does nothing, successfully.
+        () => Deno.truncateSync(`${cache}/${unpacked}/program/main.ts`, 0),
+        () => Deno.removeSync(`${cache}/${unpacked}/program/src/cli/commands/ctl.ts`),
+      ];
+      for (const damage of damages) {
+        damage();
+        answers(await run(file, ["--version"], env));
+        assert.deepEqual(entriesOf(cache), [unpacked]);
+        assert.ok(Deno.statSync(`${cache}/${unpacked}/program/src/cli/commands/ctl.ts`).isFile);
+      }
+      // A full disk, for as far as a process can have one of its own.
+      const small = fresh("small");
+      const limited = 'ulimit -f 1000; exec "$0" --version';
+      const full = await run("/bin/sh", ["-c", limited, file], {
+        REACTANTSERVER_UNPACK_DIR: small,
+      });
+      assert.equal(full.code, 1);
+      assert.match(full.err, /\/small: .*\(is the disk full\?\)/);
+      assert.deepEqual(entriesOf(small), []);
     });
 
     await t.step("finds a folder, or says what is wrong with each", async () => {
@@ -172,41 +189,53 @@ Deno.test("the portable file", async (t) => {
       },
     );
 
-    await t.step("serves: hooks in their sandbox, tritonclient, SIGTERM", async () => {
+    await t.step("serves as a node: hooks, tritonclient, shared memory, metrics", async () => {
       const models = fresh("models");
       const echoes = fresh("echoes");
       await writeEchoBundles(echoes);
       Deno.renameSync(`${echoes}/strings`, `${models}/strings`);
-      const port = freePort();
-      await using node = startProgram(file, [
-        ...["--model-dir", digits, "--model-dir", models, "--backend", "cpu"],
-        ...["--host", "127.0.0.1", "--port", `${port}`, "--metrics-port", `${freePort()}`],
-      ], {
-        ...env,
-        ...NO_NETWORK,
-        REACTANT_PJRT_PLUGIN: plugin,
-        REACTANT_GPUS: "0",
-        REACTANT_RUNTIME_DIR: fresh("runtime"),
+      cpSync(`${digits}/digits`, `${models}/digits`, { recursive: true });
+      await using node = startNode({
+        program: file,
+        modelRepo: models,
+        workers: 2,
+        env: { ...env, ...NO_NETWORK, REACTANT_PJRT_PLUGIN: plugin },
       });
-      await node.waitFor(/node is ready/);
-      const url = `127.0.0.1:${port}`;
+      for (const part of ["worker0", "worker1", "node"]) {
+        await node.waitForLine(new RegExp(`^\\[supervisor\\] ${part} is ready`));
+      }
+      const url = `127.0.0.1:${node.grpcPort}`;
       const echo = await runPython("tests/python/strings_client.py", [url, "one", "", "größer"]);
       assert.deepEqual(JSON.parse(echo.stdout), ["one", "", "größer"], echo.stderr);
       const classified = await runPython("examples/digits/client_classify.py", ["--url", url]);
       assert.match(classified.stdout, /accuracy 0\.9/, classified.stderr);
-      // Straight to the process that was started, and from it to the worker: no shell in between.
+      // What clients of a package share with its workers is no file that just anybody may read.
+      const load = await run(file, [
+        ...["loadgen", "--gateway", url, "--metrics", `http://127.0.0.1:${node.httpPort}/metrics`],
+        ...["--models", "digits", "--transport", "shm", "--duration-seconds", "1"],
+      ], { ...env });
+      assert.deepEqual([load.code, load.err], [0, ""], load.out);
+      assert.match(load.out, /loadgen: OK: \d+ requests/);
+      // Deno hands out what these stand on, /proc, to nobody with less than all permissions.
+      const metrics = await (await fetch(`http://127.0.0.1:${node.httpPort}/metrics`)).text();
+      for (const name of ["worker0", "worker1", "gateway"]) {
+        for (const family of ["process_resident_memory_bytes", "process_open_fds"]) {
+          assert.match(metrics, new RegExp(`^${family}\\{worker="${name}"\\} [1-9]`, "m"));
+        }
+      }
+      // Straight to the process that was started, and from it to its children: no shell in between.
       const command = (pid: number) =>
         Deno.readTextFileSync(`/proc/${pid}/cmdline`).split("\0")[0]!;
       const processes = [node.pid, ...childrenOf(node.pid)]
         .filter((pid) => /\/[0-9a-f]{64}\/deno$/.test(command(pid)));
-      assert.equal(processes.length, 2, node.log());
+      assert.equal(processes.length, 4, node.lines.join("\n"));
       for (const pid of processes) {
         const variables = Deno.readTextFileSync(`/proc/${pid}/environ`).split("\0");
         assert.ok(variables.includes(`REACTANTSERVER_FILE=${file}`));
       }
       node.kill("SIGTERM");
       const { code, signal } = await node.exited;
-      assert.deepEqual([code, signal], [0, null], node.log());
+      assert.deepEqual([code, signal], [0, null], node.lines.join("\n"));
       for (const pid of processes) assert.throws(() => Deno.statSync(`/proc/${pid}`));
     });
   } finally {
