@@ -127,7 +127,7 @@ Deno.test("no other file of the program asks how it was built or where it lies",
     if (/_(test|bench)\.ts$|\/testing\/|\/standalone\.ts$/.test(path)) continue;
     const code = Deno.readTextFileSync(path);
     const [found] = code.match(
-      /import\.meta\.(url|dirname|filename|resolve)|Deno\.execPath|build\.standalone/,
+      /import\.meta\.(url|dirname|filename|resolve)|\bexecPath\b|\bmainModule\b|build\.standalone|new Worker\((?!assetUrl)|\bimport\((?!")/,
     ) ?? [];
     if (found !== undefined) findings.push(`${path.slice(root.length)} uses ${found}`);
   }
