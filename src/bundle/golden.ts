@@ -3,13 +3,15 @@
  * program's outputs are from them.
  *
  * `golden.safetensors` holds `{program}/input/{name}` and `{program}/output/{name}`, where the program
- * is `b{N}` or, with shape variants, `v{i}.b{N}`, N being 0 for a file without a batch size. Shapes are
+ * is `b{N}` or, with shape variants, `v{i}.b{N}`, N being 0 for a file without a batch size. A meta model has
+ * no program: under `b0` it has one whole request of a client and the answer to it. Shapes are
  * in wire order whatever the bundle's axis order. Its metadata may give `atol` and `rtol`.
  */
+import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { BundleError, messageOf } from "../errors.ts";
 import type { Datatype, NamedTensor } from "../tensor/mod.ts";
-import type { ModelBundle } from "./bundle.ts";
+import type { Bundle } from "./bundle.ts";
 import { quote } from "./manifest_reader.ts";
 import type { ManifestTensor } from "./manifest_tensors.ts";
 import type { ProgramFile } from "./programs.ts";
@@ -25,24 +27,27 @@ export interface Tolerance {
   readonly rtol: number;
 }
 
-/** What one program was given and gave. */
+/** What one program, or a meta model as a whole, was given and gave. */
 export interface GoldenCase {
-  /** Executable inputs, in order. */
+  /** Executable inputs, of a meta model client inputs, in order. */
   readonly inputs: readonly NamedTensor[];
-  /** Executable outputs, in order. */
+  /** Executable outputs, of a meta model client outputs, in order. */
   readonly outputs: readonly NamedTensor[];
 }
+
+/** What the one request of a meta model is recorded under. */
+const REQUEST_KEY = "b0";
 
 const DEFAULT_TOLERANCE: Tolerance = { atol: 1e-6, rtol: 1e-6 };
 
 /** An open golden file. Tensors it gives are views that end with it. */
 export class GoldenFile implements Disposable {
   readonly tolerance: Tolerance;
-  readonly #bundle: ModelBundle;
+  readonly #bundle: Bundle;
   readonly #file: WeightFile;
   readonly #index: SafetensorsIndex;
 
-  private constructor(bundle: ModelBundle, file: WeightFile) {
+  private constructor(bundle: Bundle, file: WeightFile) {
     this.#bundle = bundle;
     this.#file = file;
     this.#index = readSafetensors(file);
@@ -50,24 +55,24 @@ export class GoldenFile implements Disposable {
       atol: readNumber(this.#index.metadata, "atol", DEFAULT_TOLERANCE.atol),
       rtol: readNumber(this.#index.metadata, "rtol", DEFAULT_TOLERANCE.rtol),
     };
+    const { inputs, outputs } = recordedTensors(bundle);
     const known = new Set(
-      bundle.programs.flatMap(({ files }) => files).flatMap((program) => {
-        const { executableInputs, executableOutputs } = bundle.manifest;
-        return [
-          ...executableInputs.map(({ name }) => `${goldenKey(program)}/input/${name}`),
-          ...executableOutputs.map(({ name }) => `${goldenKey(program)}/output/${name}`),
-        ];
-      }),
+      keysOf(bundle).flatMap((key) => [
+        ...inputs.map(({ name }) => `${key}/input/${name}`),
+        ...outputs.map(({ name }) => `${key}/output/${name}`),
+      ]),
     );
     const stray = [...this.#index.tensors.keys()].find((name) => !known.has(name));
-    if (stray !== undefined) throw new Error(`${quote(stray)} belongs to no program of the bundle`);
+    if (stray !== undefined) {
+      throw new Error(`${quote(stray)} belongs to no ${NOUN[bundle.kind]} of the bundle`);
+    }
   }
 
   /**
    * Opens the golden file of a bundle; `undefined` when there is none.
-   * @throws {BundleError} when it is damaged or holds tensors no program has
+   * @throws {BundleError} when it is damaged or holds tensors that the bundle does not have
    */
-  static open(bundle: ModelBundle): GoldenFile | undefined {
+  static open(bundle: Bundle): GoldenFile | undefined {
     let file: WeightFile | undefined;
     try {
       file = WeightFile.open(join(bundle.directory, GOLDEN_FILE));
@@ -84,16 +89,25 @@ export class GoldenFile implements Disposable {
    * @throws {BundleError} when only a part is
    */
   caseOf(program: ProgramFile): GoldenCase | undefined {
-    const key = goldenKey(program);
-    const { executableInputs, executableOutputs } = this.#bundle.manifest;
+    return this.#caseUnder(goldenKey(program));
+  }
+
+  /**
+   * What is recorded for a meta model as a whole; `undefined` when nothing is, and for other models.
+   * @throws {BundleError} when only a part is
+   */
+  request(): GoldenCase | undefined {
+    return this.#bundle.kind === "meta" ? this.#caseUnder(REQUEST_KEY) : undefined;
+  }
+
+  #caseUnder(key: string): GoldenCase | undefined {
     if (![...this.#index.tensors.keys()].some((name) => name.startsWith(`${key}/`))) {
       return undefined;
     }
+    const { inputs, outputs } = recordedTensors(this.#bundle);
     return {
-      inputs: executableInputs.map((tensor) => this.#tensor(`${key}/input/${tensor.name}`, tensor)),
-      outputs: executableOutputs.map((tensor) =>
-        this.#tensor(`${key}/output/${tensor.name}`, tensor)
-      ),
+      inputs: inputs.map((tensor) => this.#tensor(`${key}/input/${tensor.name}`, tensor)),
+      outputs: outputs.map((tensor) => this.#tensor(`${key}/output/${tensor.name}`, tensor)),
     };
   }
 
@@ -116,6 +130,26 @@ export class GoldenFile implements Disposable {
       data: this.#file.view(stored.offset, stored.byteLength),
     };
   }
+}
+
+/** What errors call what tensors belong to. */
+const NOUN: Readonly<Record<Bundle["kind"], string>> = { model: "program", meta: "request" };
+
+/** What tensors of the file may begin with. */
+function keysOf(bundle: Bundle): string[] {
+  return bundle.kind === "meta"
+    ? [REQUEST_KEY]
+    : bundle.programs.flatMap(({ files }) => files).map(goldenKey);
+}
+
+/** What is recorded: a program's own tensors, or those of a meta model's clients. */
+function recordedTensors({ kind, manifest }: Bundle): {
+  readonly inputs: readonly ManifestTensor[];
+  readonly outputs: readonly ManifestTensor[];
+} {
+  return kind === "meta"
+    ? { inputs: manifest.clientInputs, outputs: manifest.clientOutputs }
+    : { inputs: manifest.executableInputs, outputs: manifest.executableOutputs };
 }
 
 /** `b8`, or `v0.b8` for a bundle with shape variants. */
@@ -170,7 +204,7 @@ export function compareTensors(
       `output ${quote(golden.name)} has ${found.length} bytes, golden ${golden.data.length}`,
     );
   }
-  if (golden.data.every((byte, at) => byte === found[at])) {
+  if (Buffer.compare(golden.data, found) === 0) {
     return { largestAbsolute: 0, largestRelative: 0, isIdentical: true, isWithin: true };
   }
   const allowed = Math.max(rtol, UNIT[golden.datatype] ?? 0);

@@ -63,6 +63,7 @@ Deno.test("GoldenFile gives each program's tensors in manifest order", () =>
   withGolden(golden("b2", 2), { atol: "1e-3", rtol: "0" }, (bundle) => {
     using file = GoldenFile.open(bundle)!;
     assert.deepEqual(file.tolerance, { atol: 1e-3, rtol: 0 });
+    assert.equal(file.request(), undefined);
     const [one, two] = bundle.programs[0]!.files;
     assert.equal(file.caseOf(one!), undefined);
     const { inputs, outputs } = file.caseOf(two!)!;
@@ -88,6 +89,45 @@ Deno.test("GoldenFile refuses tensors of no program, parts of a case and bad tol
     using file = GoldenFile.open(bundle)!;
     assert.throws(() => file.caseOf(bundle.programs[0]!.files[0]!), /"b1\/output\/y" is missing/);
   });
+});
+
+Deno.test("GoldenFile of a meta model has one request of a client", async () => {
+  await using root = await temporaryDirectory();
+  const manifest = {
+    format_version: "2.0",
+    axis_order: "row_major",
+    kind: "meta",
+    meta: { calls: [] },
+    client_inputs: [{ name: "text", dtype: "u8", shape: "a", dims: { a: -1 } }],
+    client_outputs: [{ name: "count", dtype: "i32", shape: "" }],
+  };
+  const tensors: TensorData[] = [
+    { name: "b0/input/text", dtype: "U8", shape: [3], data: Uint8Array.of(1, 2, 3) },
+    { name: "b0/output/count", dtype: "I32", shape: [], data: bytesOf(Int32Array.of(3)) },
+  ];
+  const write = async (name: string, golden: TensorData[]) =>
+    await loadBundle(
+      await writeBundle(root.path, name, {
+        "manifest.yaml": JSON.stringify(manifest),
+        "model.ts": "",
+        "golden.safetensors": safetensors(golden, { atol: "0.5" }),
+      }),
+    );
+  const bundle = await write("meta", tensors);
+  using file = GoldenFile.open(bundle)!;
+  const { inputs, outputs } = file.request()!;
+  assert.deepEqual(
+    [...inputs, ...outputs].map(({ name, datatype, shape }) => [name, datatype, shape]),
+    [["text", "UINT8", [3]], ["count", "INT32", []]],
+  );
+  assert.equal(file.tolerance.atol, 0.5);
+  const stray = await write("stray", [{ ...tensors[0]!, name: "b1/input/text" }]);
+  assert.throws(
+    () => GoldenFile.open(stray),
+    /"b1\/input\/text" belongs to no request of the bundle/,
+  );
+  using part = GoldenFile.open(await write("part", tensors.slice(1)))!;
+  assert.throws(() => part.request(), /"b0\/input\/text" is missing/);
 });
 
 Deno.test("compareTensors() measures the largest differences", () => {

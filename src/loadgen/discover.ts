@@ -5,6 +5,7 @@ import {
   GoldenFile,
   loadBundle,
   type ManifestTensor,
+  type ModelBundle,
   scanRepository,
 } from "../bundle/mod.ts";
 import type { InferenceClient } from "../client/mod.ts";
@@ -199,6 +200,12 @@ function ladder(largest: number, preferred: readonly number[]): number[] {
   return [...sizes].sort((a, b) => a - b);
 }
 
+/** Sizes of the programs there are, whatever the manifest says of them. */
+function compiledSizes({ programs }: ModelBundle): number[] {
+  const sizes = programs.flatMap(({ files }) => files.map(({ batchKey }) => batchKey));
+  return ladder(Math.max(1, ...sizes), sizes.filter((size) => size > 0));
+}
+
 function declaredInBundle(bundle: Bundle, weight: number, readsGolden: boolean): LoadModel {
   const { manifest } = bundle;
   const declared = ({ name, datatype, shape, batchAxis }: ManifestTensor): DeclaredTensor => ({
@@ -215,20 +222,23 @@ function declaredInBundle(bundle: Bundle, weight: number, readsGolden: boolean):
     weight,
     inputs,
     outputs: manifest.clientOutputs.map(declared),
-    sizes: isBatched
-      ? ladder(Math.max(1, ...manifest.compiledBatchSizes), manifest.compiledBatchSizes)
-      : [1],
+    sizes: isBatched ? compiledSizes(bundle) : [1],
     ...(readsGolden ? goldenOf(bundle) : {}),
   };
 }
 
-/** Goldens are of programs; with a hook in between clients send and receive other tensors. */
+/**
+ * A meta model's golden is a client's request. Others are of programs; with a hook in between clients send and
+ * receive other tensors.
+ */
 function goldenOf(bundle: Bundle): Pick<LoadModel, "golden"> {
-  if (bundle.kind !== "model" || bundle.hook !== undefined) return {};
+  if (bundle.kind === "model" && bundle.hook !== undefined) return {};
   using file = GoldenFile.open(bundle);
   if (file === undefined) return {};
-  const cases = bundle.programs.flatMap(({ files }) => files).flatMap((program) => {
-    const recorded = file.caseOf(program);
+  const all = bundle.kind === "meta"
+    ? [file.request()]
+    : bundle.programs.flatMap(({ files }) => files).map((program) => file.caseOf(program));
+  const cases = all.flatMap((recorded) => {
     if (recorded === undefined) return [];
     const own = (tensors: typeof recorded.inputs) =>
       tensors.map((tensor) => ({ ...tensor, data: tensor.data.slice() }));

@@ -319,6 +319,7 @@ export class LoadRun {
       const answered = this.#answered;
       await this.#report();
       this.#watchStall(answered);
+      if (this.#isStalled) return;
     }
   }
 

@@ -143,6 +143,58 @@ Deno.test({
       assert.match(printed, /1 of 2 bundles are valid/);
     });
 
+    await t.step(
+      "sends a meta model its golden request, with the models it calls beside it",
+      async () => {
+        const folder = join(root.path, "replayed");
+        const hook = `register_meta("chain", async (inputs, call) => {
+        const [first] = await call("dense", inputs);
+        const values = new Float32Array(first.data.slice().buffer).map((value) => value / 2);
+        const data = new Uint8Array(values.slice(0, 3).buffer);
+        const [second] = await call("dense", [{ ...inputs[0], data }]);
+        return [{ ...second, name: "z" }];
+      });`;
+        const meta = (outputs: number[]): BundleFiles => ({
+          "manifest.yaml": JSON.stringify({
+            format_version: "2.0",
+            axis_order: "row_major",
+            kind: "meta",
+            meta: { calls: ["dense"] },
+            client_inputs: [{ name: "x", dtype: "f32", shape: "na", dims: { a: 3 } }],
+            client_outputs: [{ name: "z", dtype: "f32", shape: "na", dims: { a: 4 } }],
+          }),
+          "model.ts": hook,
+          "golden.safetensors": safetensors([
+            { name: "b0/input/x", dtype: "F32", shape: [1, 3], data: float32Bytes([1, 2, 3]) },
+            { name: "b0/output/z", dtype: "F32", shape: [1, 4], data: float32Bytes(outputs) },
+          ], { atol: "0", rtol: "0" }),
+        });
+        // (([1, 2, 3] @ kernel + bias)[:3] / 2) @ kernel + bias, all of it exact in FP32
+        const right = [1353, 1482.1875, 1611.5, 1740.8125];
+        const alone = await writeBundle(folder, "right", meta(right));
+        const unreplayed = await run("bundle", "validate", alone);
+        assert.equal(unreplayed.code, EXIT.ok);
+        assert.match(unreplayed.printed, /note .*not replayed: there is no "dense" beside it/);
+
+        await writeBundle(folder, "dense", denseBundle());
+        await writeBundle(folder, "wrong", meta([...right.slice(0, 3), 1740]));
+        await writeBundle(folder, "broken", {
+          ...meta(right),
+          "model.ts": hook.replace('call("dense"', 'call("other"'),
+        });
+        const { code, printed, complained } = await run("bundle", "validate", folder);
+        assert.equal(code, EXIT.failure);
+        assert.match(printed, /^right\n.*\n {2}ok {4}output "z" identical to golden$/m);
+        assert.match(printed, /^ {2}FAIL {2}output "z" largest difference 8.13e-1 absolute/m);
+        assert.match(printed, /^ {2}FAIL {2}the golden request ended \w+: .*"other"/m);
+        assert.match(printed, /2 of 4 bundles are valid/);
+        assert.equal(complained, "");
+
+        const { printed: described } = await run("bundle", "inspect", alone);
+        assert.match(described, /golden.safetensors with a request and its answer/);
+      },
+    );
+
     await t.step("reports a bad golden file and a bundle that does not load", async () => {
       const files = { ...denseBundle(), "golden.safetensors": safetensors([], {}).slice(0, 9) };
       assert.match(

@@ -5,6 +5,7 @@ import {
   findNestedMetas,
   loadBundle,
   MANIFEST_FILE,
+  type MetaBundle,
   scanRepository,
 } from "../../bundle/mod.ts";
 import { ConfigError, messageOf } from "../../errors.ts";
@@ -14,6 +15,7 @@ import { type Command, type CommandOutput, EXIT } from "../command.ts";
 import { configFlags, configFrom } from "../config_flags.ts";
 import type { ParsedFlags } from "../flags.ts";
 import { printBundle } from "./bundle_inspect.ts";
+import { validateMeta } from "./bundle_replay.ts";
 import { validateBundle } from "./bundle_validate.ts";
 
 /** Describes or checks bundles without serving them. */
@@ -25,9 +27,10 @@ export const command: Command = {
     "PATH is a bundle, or a folder of bundles.",
     "inspect reads the files and needs no device: tensors, programs, weights, warnings.",
     "validate also compiles every program with the configured PJRT plugin, checks what it really takes " +
-    "and gives, and runs it on the inputs in golden.safetensors. It exits with 1 when anything fails.",
+    "and gives, and runs it on the inputs in golden.safetensors; a meta model is sent the request recorded " +
+    "there, with the models it calls beside it. It exits with 1 when anything fails.",
   ].join("\n\n"),
-  flags: configFlags("runtime", "log"),
+  flags: configFlags("runtime", "meta", "hooks", "log"),
   async run(flags, output) {
     const [action, ...paths] = flags.positionals;
     if (paths.length === 0 || (action !== "inspect" && action !== "validate")) {
@@ -94,26 +97,47 @@ async function validateAll(
   flags: ParsedFlags,
   output: CommandOutput,
 ): Promise<number> {
-  const { config, warnings } = configFrom(flags);
+  const { config, origins, warnings } = configFrom(flags);
   for (const warning of warnings) output.complain(`warning: ${warning}`);
   const logger = new Logger({ ...config.log, write: output.complain });
-  await using backend = await openBackend(config.runtime, logger);
-  output.print(`on ${backend.platform} (${backend.deviceKind})`);
   let failed = 0;
-  const loaded: Bundle[] = [];
-  for (const directory of directories) {
+  const check = async (what: () => Promise<boolean>) => {
     try {
-      using bundle = await loadBundle(directory);
-      loaded.push(bundle);
-      if (!await validateBundle(bundle, backend, output.print)) failed++;
+      if (!await what()) failed++;
     } catch (error) {
       output.print(`FAIL  ${messageOf(error)}`);
       failed++;
     }
+  };
+  const loaded: Bundle[] = [];
+  const metas: MetaBundle[] = [];
+  {
+    await using backend = await openBackend(config.runtime, logger);
+    output.print(`on ${backend.platform} (${backend.deviceKind})`);
+    for (const directory of directories) {
+      await check(async () => {
+        using bundle = await loadBundle(directory);
+        loaded.push(bundle);
+        if (bundle.kind === "model") return await validateBundle(bundle, backend, output.print);
+        metas.push(bundle);
+        return true;
+      });
+    }
   }
-  for (const { error } of findNestedMetas(loaded)) {
-    output.print(`FAIL  ${error.message}`);
-    failed++;
+  const nested = findNestedMetas(loaded);
+  // After the others: a worker for them needs the device to itself.
+  for (const bundle of metas) {
+    await check(() => {
+      const found = nested.find(({ error }) => error.bundle === bundle.name);
+      if (found !== undefined) throw found.error;
+      return validateMeta(bundle, {
+        config,
+        origins,
+        // Of the worker only what is wrong is of interest here.
+        logger: new Logger({ ...config.log, level: "warn", write: output.complain }),
+        print: output.print,
+      });
+    });
   }
   const total = directories.length;
   output.print(`${total - failed} of ${total} bundles are valid`);

@@ -5,6 +5,7 @@ import {
   GOLDEN_FILE,
   GoldenFile,
   type ManifestTensor,
+  type MetaBundle,
   type ModelBundle,
 } from "../../bundle/mod.ts";
 import { formatSpec } from "../../tensor/mod.ts";
@@ -31,6 +32,7 @@ export function printBundle(bundle: Bundle, print: Print): void {
     printTensors("executable outputs", manifest.executableOutputs, print);
   }
   if (bundle.kind === "model") printModel(bundle, print);
+  else printRequest(bundle, print);
   for (const warning of bundle.warnings) print(`  warning: ${warning}`);
 }
 
@@ -45,6 +47,11 @@ function describeAxes({ batchAxis, variableAxes }: ManifestTensor): string {
   const batch = batchAxis === undefined ? [] : [`batch axis ${batchAxis}`];
   const variable = variableAxes.map(({ letter, axis }) => `axis ${axis} variable (${letter})`);
   return [...batch, ...variable].join(", ");
+}
+
+function printRequest(bundle: MetaBundle, print: Print): void {
+  using golden = GoldenFile.open(bundle);
+  if (golden?.request() !== undefined) print(`  ${GOLDEN_FILE} with a request and its answer`);
 }
 
 function printModel(bundle: ModelBundle, print: Print): void {

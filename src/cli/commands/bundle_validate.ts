@@ -1,4 +1,4 @@
-/** Compiles a bundle, checks it and runs it on its golden inputs. */
+/** Compiles a regular model's programs, checks them and runs them on their golden inputs. */
 import {
   type Bundle,
   checkSignature,
@@ -14,26 +14,20 @@ import {
 } from "../../bundle/mod.ts";
 import { BundleError, messageOf } from "../../errors.ts";
 import type { Backend, DeviceBuffer, Program } from "../../runtime/mod.ts";
-import { formatShape, sameShape } from "../../tensor/mod.ts";
+import { formatShape, type NamedTensor, sameShape } from "../../tensor/mod.ts";
 
 type Print = (line: string) => void;
 
 /**
- * Prints one line per program and output. `false` when anything is wrong; every program is tried.
- * Programs run one after another; the weights are on the device once.
+ * Checks a regular model. Prints one line per program and output. `false` when anything is wrong; every program
+ * is tried. Programs run one after another; the weights are on the device once.
  */
 export async function validateBundle(
-  bundle: Bundle,
+  bundle: ModelBundle,
   backend: Backend,
   print: Print,
 ): Promise<boolean> {
-  print(bundle.name);
-  for (const warning of bundle.warnings) print(`  warn  ${warning}`);
-  if (bundle.hook !== undefined) await readHook(bundle.name, bundle.hook);
-  if (bundle.kind === "meta") {
-    print("  ok    a meta model has nothing to compile");
-    return true;
-  }
+  await printHead(bundle, print);
   using golden = GoldenFile.open(bundle);
   if (golden === undefined) print(`  note  no ${GOLDEN_FILE}: outputs are not compared`);
   using weights = new DisposableStack();
@@ -52,6 +46,13 @@ export async function validateBundle(
     }
   }
   return isValid;
+}
+
+/** The name and what is said of every bundle; reads the hook file. @throws {BundleError} when it cannot be read */
+export async function printHead(bundle: Bundle, print: Print): Promise<void> {
+  print(bundle.name);
+  for (const warning of bundle.warnings) print(`  warn  ${warning}`);
+  if (bundle.hook !== undefined) await readHook(bundle.name, bundle.hook);
 }
 
 interface ProgramCheck {
@@ -108,27 +109,40 @@ async function compareOutputs(
   for (const result of results) buffers.use(result);
   let isWithin = true;
   for (const [index, expected] of recorded.outputs.entries()) {
-    const result = results[index]!;
-    const label = `${program.fileName}: output ${JSON.stringify(expected.name)}`;
-    if (!sameShape(result.shape, expected.shape)) {
-      print(
-        `  FAIL  ${label} has shape ${formatShape(result.shape)}, ` +
-          `golden ${formatShape(expected.shape)}`,
-      );
-      isWithin = false;
-      continue;
-    }
-    const difference = compareTensors(expected, await backend.download(result), tolerance);
-    const measured = difference.isIdentical
-      ? "identical to golden"
-      : `largest difference ${difference.largestAbsolute.toExponential(2)} absolute, ` +
-        `${difference.largestRelative.toExponential(2)} relative`;
-    const verdict = difference.isWithin ? "ok  " : "FAIL";
-    const limit = difference.isWithin
-      ? ""
-      : `, more than ${tolerance.atol} + ${tolerance.rtol} x golden`;
-    print(`  ${verdict}  ${label} ${measured}${limit}`);
-    isWithin &&= difference.isWithin;
+    const { shape } = results[index]!;
+    const found = { shape, data: await backend.download(results[index]!) };
+    isWithin = compareOutput(`${program.fileName}: output`, expected, found, tolerance, print) &&
+      isWithin;
   }
   return isWithin;
+}
+
+/** Prints how an output differs from its golden twin. @returns whether it is within the tolerance */
+export function compareOutput(
+  what: string,
+  expected: NamedTensor,
+  found: { readonly shape: readonly number[]; readonly data: Uint8Array },
+  tolerance: Tolerance,
+  print: Print,
+): boolean {
+  const label = `${what} ${JSON.stringify(expected.name)}`;
+  if (!sameShape(found.shape, expected.shape)) {
+    print(
+      `  FAIL  ${label} has shape ${formatShape(found.shape)}, golden ${
+        formatShape(expected.shape)
+      }`,
+    );
+    return false;
+  }
+  const difference = compareTensors(expected, found.data, tolerance);
+  const measured = difference.isIdentical
+    ? "identical to golden"
+    : `largest difference ${difference.largestAbsolute.toExponential(2)} absolute, ` +
+      `${difference.largestRelative.toExponential(2)} relative`;
+  const verdict = difference.isWithin ? "ok  " : "FAIL";
+  const limit = difference.isWithin
+    ? ""
+    : `, more than ${tolerance.atol} + ${tolerance.rtol} x golden`;
+  print(`  ${verdict}  ${label} ${measured}${limit}`);
+  return difference.isWithin;
 }
