@@ -9,6 +9,7 @@ import {
   formatShare,
   increases,
   labelValues,
+  narrow,
   parseExposition,
   quantileOf,
   rate,
@@ -177,13 +178,44 @@ Deno.test("summarize() shows a worker: its models, their residency, rates and ba
   assert.equal(shown["Rows per run"], "8");
   assert.equal(shown["Busy"], "25 %");
   assert.equal(shown["Waiting"], "3");
-  assert.equal(row(models, 1)["Weights"], "in host memory");
+  assert.equal(row(models, 1)["Weights"], "not on device");
   assert.equal(row(workers, 0)["Scheduling"], "edf");
   assert.ok(
     models.rows.concat(workers.rows).every((cells) =>
       cells.length === models.columns.length || cells.length === workers.columns.length
     ),
   );
+});
+
+Deno.test("summarize() shows a bundle that was never loaded, and says when there is none", () => {
+  const text = `
+worker_info{worker="w0",discipline="fair"} 1
+worker_bundle_load_failures_total{worker="w0",model="broken"} 2
+worker_bundle_load_failures_total{worker="w0",model="mended"} 1
+worker_model_resident{worker="w0",model="mended"} 1
+`;
+  const { models } = summarize(undefined, reading(0, text));
+  assert.deepEqual(models.rows.map(([name, , weights]) => [name!.text, weights!.text]), [
+    ["broken", "not loaded"],
+    ["mended", "on device"],
+  ]);
+  const empty = summarize(undefined, reading(0, ""));
+  assert.deepEqual([empty.models.rows, empty.models.caption], [[], "None yet."]);
+});
+
+Deno.test("narrow() keeps the rows whose heading has every word, and counts them", () => {
+  const heading = (text: string) => [{ text }];
+  const table = {
+    caption: "all",
+    columns: [{ name: "Model" }],
+    rows: ["resnet-50 int8", "ResNet-101", "bert"].map(heading),
+  };
+  const kept = (text: string) => narrow(table, text).rows.map(([cell]) => cell!.text);
+  assert.deepEqual(kept("RESNET"), ["resnet-50 int8", "ResNet-101"]);
+  assert.deepEqual(kept("int8 res"), ["resnet-50 int8"]);
+  assert.equal(narrow(table, "resnet").caption, "2 of 3 rows.");
+  assert.equal(narrow(table, ".*").caption, "0 of 3 rows.");
+  assert.equal(narrow(table, "  "), table);
 });
 
 Deno.test("summarize() shows a gateway: workers that do not answer, and placement", () => {

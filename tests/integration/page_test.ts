@@ -79,6 +79,14 @@ Deno.test("a worker's page shows its models live, names as text", async () => {
       // Tables scroll in their own frames, the page does not.
       assert.ok(await page.evaluate(`document.documentElement.scrollWidth <= 390`), scheme);
     }
+    const type = (text: string) =>
+      `document.querySelector("#filter").value = ${JSON.stringify(text)};` +
+      `document.querySelector("#filter").dispatchEvent(new Event("input")); true`;
+    await page.evaluate(type("dig"));
+    assert.deepEqual((await page.evaluate<string[][]>(cells("models"))).map(([name]) => name), [
+      "digits",
+    ]);
+    await page.evaluate(type(""));
     await page.evaluate(`document.querySelector("#pause").click()`);
     assert.equal(
       await page.evaluate(`document.querySelector("#pause").getAttribute("aria-pressed")`),

@@ -284,7 +284,7 @@ function workerTable(before, now) {
     (name) => now.series.has(name),
   );
   return {
-    caption: "Each worker is one process with one device.",
+    caption: names.length === 0 ? "None yet." : "Each worker is one process with one device.",
     columns: [
       { name: "Worker", words: true },
       ...(hasReady ? [{ name: "State", words: true }] : []),
@@ -331,13 +331,19 @@ function workerTable(before, now) {
  * @returns {Table}
  */
 function modelTable(before, now) {
-  const names = ["worker_model_resident", "worker_requests_total"];
+  const names = [
+    "worker_model_resident",
+    "worker_requests_total",
+    "worker_bundle_load_failures_total",
+  ];
   const rows = labelValues(now.series, names, "model").flatMap((model) => {
     const own = new Map(names.map((name) => [name, select(now.series, name, { model })]));
     return labelValues(own, names, "worker").map((worker) => modelRow(before, now, worker, model));
   });
   return {
-    caption: "A model that several workers serve has a row for each.",
+    caption: rows.length === 0
+      ? "None yet."
+      : "A model that several workers serve has a row for each.",
     columns: [
       { name: "Model", words: true },
       { name: "Worker", words: true },
@@ -394,9 +400,11 @@ function residency(series, own) {
   if (total(series, "worker_model_pinned", own) === 1) return words("pinned", "good");
   switch (total(series, "worker_model_resident", own)) {
     case undefined:
-      return words(MISSING, "faint");
+      return total(series, "worker_bundle_load_failures_total", own)
+        ? words("not loaded", "bad")
+        : words(MISSING, "faint");
     case 0:
-      return words("in host memory", "faint");
+      return words("not on device", "faint");
     default:
       return words("on device", "good");
   }
@@ -434,6 +442,21 @@ function placementTable(before, now) {
       }),
     ]),
   };
+}
+
+/**
+ * A table with those rows only whose heading contains the words; all of them when there are none.
+ * @param {Table} table
+ * @param {string} text
+ * @returns {Table}
+ */
+export function narrow(table, text) {
+  const wanted = text.toLowerCase().split(/\s+/).filter(Boolean);
+  if (wanted.length === 0) return table;
+  const rows = table.rows.filter(([heading]) =>
+    wanted.every((word) => heading.text.toLowerCase().includes(word))
+  );
+  return { ...table, rows, caption: `${rows.length} of ${table.rows.length} rows.` };
 }
 
 // What touches the document.
@@ -475,7 +498,7 @@ function tableElement({ caption, columns, rows }) {
     )
   );
   return element("table", {}, [
-    element("caption", { text: rows.length === 0 ? "None yet." : caption }),
+    element("caption", { text: caption }),
     element("thead", {}, [element("tr", {}, head)]),
     element("tbody", {}, body),
   ]);
@@ -507,6 +530,8 @@ class Page {
   /** @type {Map<string, (number | undefined)[]>} */
   #history = new Map();
   #isPaused = false;
+  /** @type {ReturnType<typeof summarize> | undefined} */
+  #shown;
 
   start() {
     const button = byId("pause");
@@ -514,6 +539,7 @@ class Page {
       this.#isPaused = !this.#isPaused;
       button.setAttribute("aria-pressed", String(this.#isPaused));
     });
+    byId("filter").addEventListener("input", () => this.#fillTables());
     void this.#run();
   }
 
@@ -551,14 +577,14 @@ class Page {
    * @param {ReturnType<typeof summarize>} summary
    * @param {Reading} now
    */
-  #show({ isGateway, figures, workers, models, placement }, now) {
-    byId("role").textContent = isGateway ? "gateway" : "worker";
+  #show(summary, now) {
+    byId("role").textContent = summary.isGateway ? "gateway" : "worker";
     document.title = `${location.host} – reactantserver`;
     if (this.#last) {
       byId("interval").textContent = formatSeconds((now.atMs - this.#last.atMs) / 1000);
     }
     this.#last = now;
-    byId("figures").replaceChildren(...figures.map(({ name, text, value }) => {
+    byId("figures").replaceChildren(...summary.figures.map(({ name, text, value }) => {
       const history = [...(this.#history.get(name) ?? []), value].slice(-HISTORY);
       this.#history.set(name, history);
       return element("div", {}, [
@@ -568,7 +594,21 @@ class Page {
         ]),
       ]);
     }));
-    for (const [id, table] of Object.entries({ workers, models, placement })) {
+    this.#shown = summary;
+    this.#fillTables();
+  }
+
+  /** The tables as last read, those of models with the rows that were asked for. */
+  #fillTables() {
+    if (this.#shown === undefined) return;
+    const { workers, models, placement } = this.#shown;
+    const wanted = /** @type {HTMLInputElement} */ (byId("filter")).value;
+    const tables = {
+      workers,
+      models: narrow(models, wanted),
+      placement: placement && narrow(placement, wanted),
+    };
+    for (const [id, table] of Object.entries(tables)) {
       const section = byId(id);
       section.hidden = table === undefined;
       if (table === undefined) continue;
