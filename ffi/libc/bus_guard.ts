@@ -33,26 +33,31 @@ export interface GuardedRange extends Disposable {
 class BusGuard {
   /** The handler's state, see `STATE`. */
   readonly #words: BigUint64Array;
+  /** The same memory, for what is asked often: a 64-bit word would be a new object each time. */
+  readonly #halves: Uint32Array;
   readonly #freeSlots: number[] = [];
   #count = 0;
 
   constructor(guard: { readonly handler: bigint; readonly state: bigint }) {
     const state = Deno.UnsafePointer.create(guard.state)!;
-    this.#words = new BigUint64Array(
-      Deno.UnsafePointerView.getArrayBuffer(state, STATE.slots + MAX_SLOTS * SLOT_BYTES),
-    );
+    const bytes = STATE.slots + MAX_SLOTS * SLOT_BYTES;
+    const memory = Deno.UnsafePointerView.getArrayBuffer(state, bytes);
+    this.#words = new BigUint64Array(memory);
+    this.#halves = new Uint32Array(memory);
     const action = new DataView(allocate(SIGACTION_BYTES).buffer);
     const flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER;
     action.setBigUint64(0, guard.handler, true);
     action.setInt32(SIGACTION_FLAGS_OFFSET, flags, true);
     const previous = new DataView(allocate(SIGACTION_BYTES).buffer);
-    const bytes = (view: DataView) => new Uint8Array(view.buffer as ArrayBuffer);
+    const bytesOf = (view: DataView) => new Uint8Array(view.buffer as ArrayBuffer);
     // Asked first, so that the handler never runs without knowing whom to pass a fault on to.
-    if (libc().sigaction(SIGBUS, null, bytes(previous)) !== 0) {
+    if (libc().sigaction(SIGBUS, null, bytesOf(previous)) !== 0) {
       throw lastError("sigaction", "SIGBUS");
     }
     this.#words[STATE.previous / 8] = previous.getBigUint64(0, true);
-    if (libc().sigaction(SIGBUS, bytes(action), null) !== 0) throw lastError("sigaction", "SIGBUS");
+    if (libc().sigaction(SIGBUS, bytesOf(action), null) !== 0) {
+      throw lastError("sigaction", "SIGBUS");
+    }
   }
 
   announce(address: bigint, byteLength: number): GuardedRange | undefined {
@@ -71,16 +76,17 @@ class BusGuard {
     words[start] = address;
     words[end] = address + pages * PAGE_BYTES;
     words[STATE.count / 8] = BigInt(this.#count);
+    const [halves, mark] = [this.#halves, 2 * torn];
     const freeSlots = this.#freeSlots;
     let isAnnounced = true;
     let wasTorn = false;
     return {
       get isTorn() {
-        return isAnnounced ? words[torn] !== 0n : wasTorn;
+        return isAnnounced ? halves[mark] !== 0 : wasTorn;
       },
       [Symbol.dispose]() {
         if (!isAnnounced) return;
-        wasTorn = words[torn] !== 0n;
+        wasTorn = halves[mark] !== 0;
         isAnnounced = false;
         words[end] = 0n;
         words[start] = 0n;

@@ -15,12 +15,12 @@ import { type SharedMemoryReference, sharedMemoryReference } from "./parameters.
 /** Finds the bytes of shared-memory regions that clients have registered. */
 export interface SharedMemoryRegions {
   /**
-   * The bytes referred to: a view that stays valid until the event loop is given up, or a copy. `what`
-   * names the tensor.
+   * The bytes referred to: a copy, or the client's memory itself, which then stays where it is for as
+   * long as the request takes. `what` names the tensor, `datatype` is what the client says it is.
    * @throws {FailedPreconditionError} when no such region is registered
    * @throws {InvalidArgumentError} when the range does not lie within it
    */
-  read(reference: SharedMemoryReference, what: string): Uint8Array;
+  read(reference: SharedMemoryReference, what: string, datatype: Datatype): Uint8Array;
 }
 
 /** A server without shared memory: every region is unknown to it. */
@@ -134,7 +134,13 @@ function tensorOf(
   const datatype: Datatype = info.datatype;
   const count = checkedCount(shape, what);
   if (reference !== undefined) {
-    const data = checkedData(regions.read(reference, what()), info, tensor, count, what);
+    const data = checkedData(
+      regions.read(reference, what(), datatype),
+      info,
+      tensor,
+      count,
+      what,
+    );
     return { name, datatype, shape, data };
   }
   if (raw !== undefined) {

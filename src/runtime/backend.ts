@@ -123,7 +123,7 @@ export interface Backend extends AsyncDisposable {
   /**
    * One whole dispatch, host to device to execute to host, in as few thread hops as the device allows.
    * `inputs` are the leading parameters, `constants` (weights, already on the device) the rest. Results
-   * go into `targets` when given (each exactly its length), else into new arrays. The device may read
+   * go into `targets` where given (each exactly its length), else into new arrays. The device may read
    * inputs in place: neither they nor `targets` may be changed, transferred or reused until the promise
    * settles.
    * @throws {TypeError} naming the parameter whose type, shape or byte length is not the program's
@@ -132,7 +132,7 @@ export interface Backend extends AsyncDisposable {
     program: Program,
     inputs: readonly HostTensor[],
     constants: readonly DeviceBuffer[],
-    targets?: readonly Uint8Array[],
+    targets?: readonly (Uint8Array | undefined)[],
   ): Promise<RunResult>;
   /** The allocator's view, or `undefined` when the device keeps none (CPU). */
   memory(): DeviceMemory | undefined;

@@ -104,6 +104,11 @@ export function testBackendContract(name: string, subject: ContractSubject): voi
     const direct = await backend.run(program, inputs, [], targets);
     assert.equal(direct.outputs[0], targets[0]);
     assert.deepEqual(targets.map(valuesOf), [SUM, DOUBLE]);
+
+    const second = new Uint8Array(24);
+    const mixed = await backend.run(program, inputs, [], [undefined, second]);
+    assert.deepEqual(mixed.outputs.map(valuesOf), [SUM, DOUBLE]);
+    assert.equal(mixed.outputs[1], second);
   });
 
   test("run() takes many dispatches at once", async (backend) => {

@@ -125,7 +125,7 @@ export class MockBackend implements Backend {
     program: Program,
     inputs: readonly HostTensor[],
     constants: readonly DeviceBuffer[],
-    targets?: readonly Uint8Array[],
+    targets?: readonly (Uint8Array | undefined)[],
   ): Promise<RunResult> {
     if (!(program instanceof MockProgram) || program.backend !== this) {
       throw new TypeError("the program is not one of this device");
@@ -141,8 +141,12 @@ export class MockBackend implements Backend {
     const started = performance.now();
     const results = await this.compute(program, args);
     const execute = (performance.now() - started) / 1000;
-    targets?.forEach((target, index) => target.set(results[index]!));
-    return { outputs: targets ?? results, stages: { input: 0, execute, output: 0 } };
+    const outputs = results.map((result, index) => {
+      const target = targets?.[index];
+      target?.set(result);
+      return target ?? result;
+    });
+    return { outputs, stages: { input: 0, execute, output: 0 } };
   }
 
   memory(): DeviceMemory | undefined {

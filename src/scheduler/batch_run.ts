@@ -78,7 +78,13 @@ export class BatchRunner {
     const { variantKey } = taken[0]!;
     const startMs = this.#options.now();
     const inputs = this.#assemble(model, taken, size);
-    const { outputs, stages, waitSeconds = 0 } = await model.run({ variantKey, size, inputs });
+    const targets = targetsOf(taken, size);
+    const { outputs, stages, waitSeconds = 0 } = await model.run({
+      variantKey,
+      size,
+      inputs,
+      targets,
+    });
     const endMs = this.#options.now();
     // Time before the device was done with the dispatch before is that one's, not this one's.
     const computeSeconds = (endMs - Math.max(startMs + 1000 * waitSeconds, this.#freeSinceMs)) /
@@ -130,6 +136,15 @@ export class BatchRunner {
       return concatRows(taken.map((work) => work.inputs[index]!), axis, size);
     });
   }
+}
+
+/** Where outputs may go as they are: a request that fills its batch alone may say so. */
+function targetsOf(
+  taken: readonly QueuedWork[],
+  size: number,
+): ReadonlyMap<string, Uint8Array> | undefined {
+  const only = taken.length === 1 ? taken[0]! : undefined;
+  return only && (size === 0 || only.rows === size) ? only.targets : undefined;
 }
 
 /** A small slice of a large batch is copied, so that one slow reader does not keep the batch alive. */

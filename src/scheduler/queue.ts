@@ -22,6 +22,11 @@ export interface Work {
    * bounded by the meta gate.
    */
   readonly isCommitted?: boolean;
+  /**
+   * Memory that outputs may be written to as the device gives them, by name. Used where the request has a
+   * dispatch for itself and the room is enough; the `data` of such an output is a view of it.
+   */
+  readonly targets?: ReadonlyMap<string, Uint8Array> | undefined;
 }
 
 /** Work that waits, with its reply slot. */

@@ -33,7 +33,13 @@ export interface ScheduledModel {
   isRunnable?(): boolean;
   /** Runs one program on assembled inputs, in program order, and gives its outputs in order. */
   run(
-    dispatch: { variantKey: string; size: number; inputs: readonly NamedTensor[] },
+    dispatch: {
+      variantKey: string;
+      size: number;
+      inputs: readonly NamedTensor[];
+      /** See `Work.targets`; here the request has the dispatch for itself. */
+      targets?: ReadonlyMap<string, Uint8Array> | undefined;
+    },
   ): Promise<{
     outputs: NamedTensor[];
     stages: StageSeconds;

@@ -174,6 +174,7 @@ export class Scheduler {
         deadlineMs: work.deadlineMs,
         isAborted: work.isAborted,
         isCommitted: work.isCommitted,
+        targets: work.targets,
         order: this.#order++,
         enqueuedMs: this.#now(),
         resolve,

@@ -4,7 +4,7 @@
 export const DEVICE_ALIGNMENT = 64;
 
 /** What is smaller is copied by the device whatever its address: an ordinary array does. */
-const ALIGNED_FROM_BYTES = 16_384;
+export const ALIGNED_FROM_BYTES = 16_384;
 
 /**
  * New memory of `length` bytes, zeroed, at an address from which a device may read it in place. JavaScript

@@ -1,6 +1,7 @@
 /**
  * ModelInfer, from message to message: decode, check, run, select, encode. Tensors are never copied
- * here: inputs are views of the request, outputs go out as they came from the device.
+ * here: inputs are views of the request or of the client's shared memory, outputs go out as they came from
+ * the device.
  */
 
 import { InternalError, InvalidArgumentError } from "../errors.ts";
@@ -18,6 +19,7 @@ import type { CallContext, Message } from "../transport/mod.ts";
 import type { HookCallLimits } from "./hooks/mod.ts";
 import type { ModelRegistry } from "./model_registry.ts";
 import type { ModelRunner } from "./model_runner.ts";
+import type { RegionUse } from "./region_use.ts";
 import type { ServedModel } from "./served_model.ts";
 import type { SharedMemory } from "./shared_memory.ts";
 
@@ -42,29 +44,30 @@ export async function infer(
   if (request.modelName === "") throw new InvalidArgumentError("ModelInfer needs a model_name");
   const model = registry.ready(request.modelName);
   onModel(model);
-  const staged = regions.staged();
-  const checked = model.contract.checkInputs(requestTensors(request, staged));
-  const wanted = model.contract.wantedOutputs(request.outputs);
-  for (const { target, name } of wanted) {
-    if (target) regions.check(target, `output ${JSON.stringify(name)}`);
-  }
-  const limits: HookCallLimits = {
-    deadlineMs: earliest(call.deadlineMs, remainingBudgetMs(request.parameters)),
-    isAborted: () => call.isAborted,
-    onAbort: (listener) => call.onAbort?.(listener),
-  };
-  let outputs: readonly NamedTensor[];
+  const use = regions.use(model.kind === "model" && !model.hasHooks);
   try {
-    outputs = await runner.run(model, checked.inputs, checked.rows, limits);
+    const checked = model.contract.checkInputs(requestTensors(request, use));
+    const wanted = model.contract.wantedOutputs(request.outputs);
+    for (const { target, name } of wanted) {
+      if (target) use.place(name, target, `output ${JSON.stringify(name)}`);
+    }
+    const targets = use.targets((name) => wanted.filter((each) => each.name === name).length === 1);
+    const limits: HookCallLimits = {
+      deadlineMs: earliest(call.deadlineMs, remainingBudgetMs(request.parameters)),
+      isAborted: () => call.isAborted,
+      onAbort: (listener) => call.onAbort?.(listener),
+    };
+    const outputs = await runner.run(model, { ...checked, targets }, limits);
+    use.verifyInputs();
+    return encodeInferResponse({
+      modelName: request.modelName,
+      id: request.id,
+      outputs: wanted.map((output) => select(output, outputs, use)),
+    });
   } finally {
-    // The device has let go of its inputs by now; hooks may have passed theirs on, into outputs even.
-    if (model.kind === "model" && !model.hasHooks) staged.release();
+    // Success or not, the device has let go of inputs and targets by now.
+    use.release();
   }
-  return encodeInferResponse({
-    modelName: request.modelName,
-    id: request.id,
-    outputs: wanted.map((output) => select(output, outputs, regions)),
-  });
 }
 
 /** The earlier of a call's absolute deadline and a remaining budget, in `performance.now()` ms. */
@@ -80,19 +83,13 @@ function earliest(
 function select(
   { name, target }: WantedOutput,
   outputs: readonly NamedTensor[],
-  regions: SharedMemory,
+  use: RegionUse,
 ): OutgoingTensor {
   const output = outputs.find((candidate) => candidate.name === name);
   if (!output) throw new InternalError(`The model gave no output ${JSON.stringify(name)}`);
   const { datatype, shape, data } = output;
   if (!target) return { name, datatype, shape, data };
-  if (data.length > target.byteSize) {
-    throw new InvalidArgumentError(
-      `output ${JSON.stringify(name)} has ${data.length} bytes; its shared-memory slot holds ` +
-        `${target.byteSize}`,
-    );
-  }
-  regions.write(target, data, `output ${JSON.stringify(name)}`);
+  use.write(target, data);
   const parameters = sharedMemoryParameters({ ...target, byteSize: data.length });
   return { name, datatype, shape, data: undefined, parameters };
 }

@@ -253,10 +253,11 @@ export class LoadedModel implements ScheduledModel, Disposable {
 
   /** Runs the program of a variant and size. @throws {ServerError} INTERNAL with the runtime's message */
   async run(
-    { variantKey, size, inputs }: {
+    { variantKey, size, inputs, targets }: {
       variantKey: string;
       size: number;
       inputs: readonly NamedTensor[];
+      targets?: ReadonlyMap<string, Uint8Array> | undefined;
     },
   ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds; waitSeconds: number }> {
     const share = this.#variants.get(variantKey)?.programs.get(size);
@@ -267,7 +268,12 @@ export class LoadedModel implements ScheduledModel, Disposable {
       const use = this.weights.use();
       using held = use instanceof Promise ? await use : use;
       const waitSeconds = use instanceof Promise ? (performance.now() - startMs) / 1000 : 0;
-      const { outputs, stages } = await this.#backend.run(program, inputs, held.buffers);
+      const { outputs, stages } = await this.#backend.run(
+        program,
+        inputs,
+        held.buffers,
+        targets && this.#placesFor(program, targets),
+      );
       const { results } = program.signature;
       return {
         outputs: this.bundle.manifest.executableOutputs.map(({ name }, index) => ({
@@ -321,6 +327,23 @@ export class LoadedModel implements ScheduledModel, Disposable {
     }
     this.weights[Symbol.dispose]();
     this.bundle[Symbol.dispose]();
+  }
+
+  /**
+   * Where each result goes. Only a device that computes in host memory writes to a client's memory: the
+   * engine of another would fail where part of that is gone, and take the device with it.
+   */
+  #placesFor(
+    { signature }: Program,
+    targets: ReadonlyMap<string, Uint8Array>,
+  ): (Uint8Array | undefined)[] | undefined {
+    if (!this.#backend.adopt) return undefined;
+    const { executableOutputs } = this.bundle.manifest;
+    return signature.results.map((spec, index) => {
+      const room = targets.get(executableOutputs[index]!.name);
+      const byteLength = byteLengthOf(spec);
+      return room && room.length >= byteLength ? room.subarray(0, byteLength) : undefined;
+    });
   }
 
   get #quoted(): string {

@@ -16,6 +16,16 @@ import type { ServedModel } from "./served_model.ts";
 /** Scratch memory one run may have, whatever the pool: a mistaken size must not end the process. */
 const MAX_SCRATCH_BYTES = 2 ** 32;
 
+/** What a model is run on. */
+export interface ModelRequest {
+  /** Client inputs as the model's contract checked them. */
+  readonly inputs: readonly NamedTensor[];
+  /** The batch extent that was found. */
+  readonly rows: number | undefined;
+  /** See `Work.targets`. Only for a model without hooks. */
+  readonly targets?: ReadonlyMap<string, Uint8Array> | undefined;
+}
+
 export interface ModelRunnerOptions {
   readonly registry: ModelRegistry<ServedModel>;
   readonly scheduler: Scheduler;
@@ -44,22 +54,20 @@ export class ModelRunner {
   }
 
   /**
-   * Runs a model.
-   * @param inputs client inputs as the model's contract checked them, with the `rows` it found
+   * Runs a model. When this settles, nobody reads the inputs or writes to targets any more.
    * @throws {ServerError}
    */
   async run(
     model: ServedModel,
-    inputs: readonly NamedTensor[],
-    rows: number | undefined,
+    request: ModelRequest,
     limits: HookCallLimits,
   ): Promise<NamedTensor[]> {
     // Before anything is waited for, so that the model found is still there.
     model.usage.begin();
     try {
       return await (model.kind === "meta"
-        ? this.#runMeta(model, inputs, limits)
-        : this.#runModel(model, inputs, rows, limits, false));
+        ? this.#runMeta(model, request.inputs, limits)
+        : this.#runModel(model, request, limits, false));
     } finally {
       model.usage.end();
     }
@@ -67,8 +75,7 @@ export class ModelRunner {
 
   async #runModel(
     model: LoadedModel,
-    inputs: readonly NamedTensor[],
-    rows: number | undefined,
+    { inputs, rows, targets }: ModelRequest,
     limits: HookCallLimits,
     isCommitted: boolean,
   ): Promise<NamedTensor[]> {
@@ -84,6 +91,7 @@ export class ModelRunner {
       deadlineMs: limits.deadlineMs,
       isAborted: limits.isAborted ?? (() => false),
       isCommitted,
+      targets,
     });
     const ranMs = performance.now();
     const finished = model.finish(results, limits);
@@ -146,7 +154,7 @@ export class ModelRunner {
     }
     model.usage.begin();
     try {
-      return await this.#runModel(model, checked.inputs, checked.rows, limits, true);
+      return await this.#runModel(model, checked, limits, true);
     } finally {
       model.usage.end();
     }

@@ -1,45 +1,53 @@
 /**
- * POSIX shared-memory regions that clients registered.
+ * POSIX shared-memory regions that clients registered, and what requests do with them.
  *
- * Regions are read and written through their file descriptor (`read`/`write` at an offset), never
- * mapped: when a client shrinks or destroys an object that is in use, a mapping would raise SIGBUS and
- * end the process, while a read comes back short and becomes an error of that one request.
+ * A region is mapped, so that a tensor can go from the client's memory to the device, and back, without a
+ * copy of ours. Two things speak against touching memory that a client can change, and each has its answer.
  *
- * That read is the only copy on the way to the device: it goes into memory at an address from which the
- * device takes it in place (CPU) or by its own copy engine (GPU). One copy is the least there can be
- * without trusting clients. Memory that a client can shrink must not be touched by anything but a system
- * call; what is computed on must not change underneath; and neither can be had of the client's own pages,
- * since an object can be sealed against shrinking only by its owner, and only if it was made for that.
+ * It may not be there any more: the client has made the object shorter, or the file system is full and has
+ * no page for a hole in it. Then whoever touches it, be it a thread of XLA's, gets SIGBUS. The mapping is
+ * guarded (`ffi/libc/bus_guard.ts`): the missing part becomes zeroed memory of ours, the mapping is marked,
+ * and the request fails that worked on it, because every use is checked before the answer (`verify`). From
+ * then on, and where mappings cannot be guarded, the region is read and written through its descriptor
+ * until it is registered anew: there a missing part is an error and no signal.
  *
- * The registry owns one descriptor per region; unregistering closes it and never unlinks the object,
- * which belongs to the client. Everything is synchronous, so no read can meet an unregister halfway.
+ * It may change while it is computed on. Of a floating-point tensor that spoils at most the client's own
+ * result; what may become an index or a length is copied before anyone looks at it (`region_use.ts`).
+ *
+ * Only what runs in this process touches a client's memory: a device with its own engine for that would
+ * not raise a signal but fail, so results go straight into a region only where the device computes in host
+ * memory (`Backend.adopt`). XLA's CUDA client copies inputs to pinned memory itself, on the processor.
+ *
+ * Unregistering never unlinks the object, which belongs to the client, and never waits: requests that use
+ * the region hold it until they are done, cancelled ones too, since they end only when the device has let
+ * go of their memory.
  */
 
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../errors.ts";
-import type { SharedMemoryReference, SharedMemoryRegions } from "../protocol/mod.ts";
-import { alignedBytes } from "../tensor/mod.ts";
+import type { SharedMemoryReference } from "../protocol/mod.ts";
+import { ClientRegion, type MappingBudget, quote, type RegionStatus } from "./client_region.ts";
+import { RegionUse } from "./region_use.ts";
 import { StagingPool } from "./staging_pool.ts";
 
-/** One registration, as the status RPC reports it. */
-export interface RegionStatus {
-  readonly name: string;
-  /** Name of the POSIX object, as the client gave it. */
-  readonly key: string;
-  readonly offset: number;
-  readonly byteSize: number;
-}
-
-interface Region extends RegionStatus {
-  readonly file: Deno.FsFile;
+export interface SharedMemoryOptions {
+  /** Regions mapped at once, those that requests still use included; 0: none. Default `MAX_MAPPED`. */
+  readonly maxMapped?: number;
 }
 
 /** Where Linux keeps POSIX shared-memory objects. */
 const OBJECTS = "/dev/shm/";
 const MAX_REGIONS = 4096;
+/** Half of what can be guarded at once, so that clients never take the weights' share. */
+const MAX_MAPPED = 2048;
 
-export class SharedMemory implements SharedMemoryRegions, Disposable {
-  readonly #regions = new Map<string, Region>();
+export class SharedMemory implements Disposable {
+  readonly #regions = new Map<string, ClientRegion>();
   readonly #staging = new StagingPool();
+  readonly #budget: MappingBudget;
+
+  constructor({ maxMapped = MAX_MAPPED }: SharedMemoryOptions = {}) {
+    this.#budget = { left: maxMapped };
+  }
 
   /**
    * Opens an existing object. A name already in use is replaced.
@@ -73,22 +81,18 @@ export class SharedMemory implements SharedMemoryRegions, Disposable {
         `Cannot register ${what}: ${quote(key)} is no shared-memory object`,
       );
     }
-    const { size } = file.statSync();
-    if (region.offset + region.byteSize > BigInt(size)) {
+    const info = file.statSync();
+    if (region.offset + region.byteSize > BigInt(info.size)) {
       file.close();
       throw new InvalidArgumentError(
-        `Cannot register ${what}: object ${quote(key)} has ${size} bytes, fewer than offset ` +
+        `Cannot register ${what}: object ${quote(key)} has ${info.size} bytes, fewer than offset ` +
           `${region.offset} and byte_size ${region.byteSize} reach`,
       );
     }
     this.unregister(name);
-    this.#regions.set(name, {
-      name,
-      key,
-      offset: Number(region.offset),
-      byteSize: Number(region.byteSize),
-      file,
-    });
+    const [offset, byteSize] = [Number(region.offset), Number(region.byteSize)];
+    const opened = { file, info, budget: this.#budget };
+    this.#regions.set(name, new ClientRegion({ name, key, offset, byteSize }, opened));
   }
 
   /** Forgets a region; an unknown name is fine. */
@@ -96,7 +100,7 @@ export class SharedMemory implements SharedMemoryRegions, Disposable {
     const region = this.#regions.get(name);
     if (!region) return;
     this.#regions.delete(name);
-    region.file.close();
+    region.letGo();
   }
 
   unregisterAll(): void {
@@ -109,69 +113,24 @@ export class SharedMemory implements SharedMemoryRegions, Disposable {
     return name === "" ? all : all.filter((region) => region.name === name);
   }
 
-  /** A copy of the bytes referred to, in memory that is the caller's. */
-  read(reference: SharedMemoryReference, what: string): Uint8Array {
-    return this.#read(reference, what, alignedBytes);
-  }
-
   /**
-   * Reads for one request, whose memory is used again for the next when `release` is called: nobody may
-   * have anything of what was read any more, not even a view.
+   * What one request does with regions.
+   * @param isDirect whether its tensors go to a device and come from one as they are, so that they need
+   *   not be copied, and memory they were copied to can be used again
    */
-  staged(): SharedMemoryRegions & { release(): void } {
-    let taken: Uint8Array<ArrayBuffer>[] = [];
-    return {
-      read: (reference, what) => {
-        const data = this.#read(reference, what, (length) => this.#staging.take(length));
-        taken.push(data);
-        return data;
-      },
-      release: () => {
-        for (const data of taken) this.#staging.giveBack(data);
-        taken = [];
-      },
-    };
-  }
-
-  #read(
-    reference: SharedMemoryReference,
-    what: string,
-    allocate: (length: number) => Uint8Array<ArrayBuffer>,
-  ): Uint8Array<ArrayBuffer> {
-    const region = this.#within(reference, what);
-    const data = allocate(reference.byteSize);
-    region.file.seekSync(region.offset + reference.offset, Deno.SeekMode.Start);
-    for (let at = 0; at < data.length;) {
-      const count = region.file.readSync(data.subarray(at));
-      if (count === null) throw shrunk(region, what);
-      at += count;
-    }
-    return data;
-  }
-
-  /**
-   * Checks a range without touching it.
-   * @throws {FailedPreconditionError | InvalidArgumentError}
-   */
-  check(reference: SharedMemoryReference, what: string): void {
-    this.#within(reference, what);
-  }
-
-  /** Copies `data` to the start of the range referred to. */
-  write(reference: SharedMemoryReference, data: Uint8Array, what: string): void {
-    const region = this.#within(reference, what);
-    const start = region.offset + reference.offset;
-    // Writing past the end would make the client's object grow back.
-    if (start + data.length > region.file.statSync().size) throw shrunk(region, what);
-    region.file.seekSync(start, Deno.SeekMode.Start);
-    for (let at = 0; at < data.length;) at += region.file.writeSync(data.subarray(at));
+  use(isDirect: boolean): RegionUse {
+    return new RegionUse({
+      isDirect,
+      staging: this.#staging,
+      find: (reference, what) => this.#within(reference, what),
+    });
   }
 
   [Symbol.dispose](): void {
     this.unregisterAll();
   }
 
-  #within(reference: SharedMemoryReference, what: string): Region {
+  #within(reference: SharedMemoryReference, what: string): ClientRegion {
     const region = this.#regions.get(reference.region);
     if (!region) {
       // Clients register again on this status, and look for this very wording without it.
@@ -223,15 +182,4 @@ function objectPath(key: string): string | undefined {
   const name = key.replace(/^\//, "");
   if (name === "" || name === "." || name === ".." || /[/\0]/.test(name)) return undefined;
   return name.length > 255 ? undefined : OBJECTS + name;
-}
-
-function shrunk(region: Region, what: string): InvalidArgumentError {
-  return new InvalidArgumentError(
-    `${what} lies beyond the end of shared-memory object ${quote(region.key)}, which has shrunk ` +
-      "since it was registered",
-  );
-}
-
-function quote(text: string): string {
-  return JSON.stringify(text.slice(0, 200));
 }

@@ -180,7 +180,7 @@ class PjrtBackend implements Backend {
     program: Program,
     inputs: readonly HostTensor[],
     constants: readonly DeviceBuffer[],
-    targets?: readonly Uint8Array[],
+    targets?: readonly (Uint8Array | undefined)[],
   ): Promise<RunResult> {
     if (!(program instanceof PjrtProgram) || program.client !== this.#client) {
       throw new TypeError("the program is not one of this device");

@@ -89,7 +89,7 @@ export class Dispatcher {
   run(
     inputs: readonly HostTensor[],
     constants: readonly PjrtBuffer[],
-    targets: readonly Uint8Array[] | undefined,
+    targets: readonly (Uint8Array | undefined)[] | undefined,
   ): Promise<RunResult> {
     return this.#withCall(async (call) => {
       const { frame } = call;

@@ -103,7 +103,7 @@ export class PjrtProgram implements Program {
   run(
     inputs: readonly HostTensor[],
     constants: readonly DeviceBuffer[],
-    targets: readonly Uint8Array[] | undefined,
+    targets: readonly (Uint8Array | undefined)[] | undefined,
   ): Promise<RunResult> {
     return this.client.track(() => {
       checkArguments(this.signature, [...inputs, ...constants]);

@@ -1,0 +1,164 @@
+/** What one request reads from and writes to shared-memory regions, and holds until it is done. */
+
+import { InternalError, InvalidArgumentError } from "../errors.ts";
+import type { SharedMemoryReference, SharedMemoryRegions } from "../protocol/mod.ts";
+import {
+  ALIGNED_FROM_BYTES,
+  alignedBytes,
+  type Datatype,
+  DEVICE_ALIGNMENT,
+} from "../tensor/mod.ts";
+import type { ClientRegion } from "./client_region.ts";
+import type { StagingPool } from "./staging_pool.ts";
+
+/**
+ * What may be computed on where it lies, although the client can change it meanwhile. Not integers and
+ * booleans: a program may use them as indices, and a compiler may read a value twice that it takes for
+ * constant, once to check it and once to use it. Not BYTES, whose lengths are checked before use.
+ */
+const IN_PLACE: ReadonlySet<Datatype> = new Set(["FP16", "BF16", "FP32", "FP64"]);
+
+/** As aligned as the memory that results come in otherwise. */
+const TARGET_ALIGNMENT = 16;
+
+/** A range in use, in a region that is held. */
+interface Span {
+  readonly region: ClientRegion;
+  readonly range: SharedMemoryReference;
+  /** The tensor, for messages. */
+  readonly what: string;
+}
+
+/** Where an output is to be written. */
+interface Place extends Span {
+  readonly output: string;
+}
+
+export interface RegionUseOptions {
+  readonly isDirect: boolean;
+  readonly staging: StagingPool;
+  /** @throws {FailedPreconditionError | InvalidArgumentError} when there is no such region or range */
+  readonly find: (reference: SharedMemoryReference, what: string) => ClientRegion;
+}
+
+/** States: in use, released. Nothing that `read` or `targets` gave may be used after `release`. */
+export class RegionUse implements SharedMemoryRegions {
+  readonly #options: RegionUseOptions;
+  readonly #held = new Set<ClientRegion>();
+  readonly #staged: Uint8Array<ArrayBuffer>[] = [];
+  /** Inputs that are read where they lie. */
+  readonly #inputs: Span[] = [];
+  readonly #places: Place[] = [];
+  #targets: Map<string, Uint8Array<ArrayBuffer>> | undefined;
+
+  constructor(options: RegionUseOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * An input: the client's memory itself where that may be computed on, else a copy.
+   * @throws {FailedPreconditionError | InvalidArgumentError}
+   */
+  read(
+    reference: SharedMemoryReference,
+    what: string,
+    datatype: Datatype,
+  ): Uint8Array<ArrayBuffer> {
+    const { isDirect, staging } = this.#options;
+    const region = this.#hold(reference, what);
+    if (isDirect && IN_PLACE.has(datatype) && mayGoInPlace(region, reference)) {
+      region.check(reference, what);
+      this.#inputs.push({ region, range: reference, what });
+      return region.view(reference);
+    }
+    const { offset, byteSize } = reference;
+    const data = isDirect ? staging.take(byteSize) : alignedBytes(byteSize);
+    if (isDirect) this.#staged.push(data);
+    region.read(offset, data, what);
+    return data;
+  }
+
+  /**
+   * Announces where an output is to be written.
+   * @throws {FailedPreconditionError | InvalidArgumentError}
+   */
+  place(output: string, reference: SharedMemoryReference, what: string): void {
+    const region = this.#hold(reference, what);
+    region.check(reference, what);
+    this.#places.push({ region, range: reference, what, output });
+  }
+
+  /**
+   * The clients' memory for the outputs that a device may write as they are, by name; each has all the room
+   * there is, which may be more than the output takes. Called once, after the inputs and places are known.
+   * @param isOnce whether the request wants this output in one place only
+   */
+  targets(isOnce: (output: string) => boolean): ReadonlyMap<string, Uint8Array> | undefined {
+    if (!this.#options.isDirect || this.#places.length === 0) return undefined;
+    const targets = new Map<string, Uint8Array<ArrayBuffer>>();
+    for (const place of this.#places) {
+      const { region, range, output } = place;
+      if (!region.isMapped || region.positionOf(range) % TARGET_ALIGNMENT !== 0) continue;
+      if (!isOnce(output) || this.#isContested(place)) continue;
+      targets.set(output, region.view(range));
+    }
+    this.#targets = targets;
+    return targets;
+  }
+
+  /**
+   * Whether the inputs were there while they were computed on. Called when the device is done with them.
+   * @throws {InvalidArgumentError | ResourceExhaustedError}
+   */
+  verifyInputs(): void {
+    for (const { region, range, what } of this.#inputs) region.verify(range, what);
+  }
+
+  /**
+   * Brings a result to its place, unless the device has written it there.
+   * @param reference as given to `place`
+   * @throws {InvalidArgumentError} when it does not fit
+   * @throws {InvalidArgumentError | ResourceExhaustedError} when the memory was not there
+   */
+  write(reference: SharedMemoryReference, data: Uint8Array): void {
+    const place = this.#places.find(({ range }) => range === reference);
+    if (!place) throw new InternalError("an output has no place");
+    const { region, what, output } = place;
+    if (data.length > reference.byteSize) {
+      throw new InvalidArgumentError(
+        `${what} has ${data.length} bytes; its shared-memory slot holds ${reference.byteSize}`,
+      );
+    }
+    const target = this.#targets?.get(output);
+    if (target && target.buffer === data.buffer && target.byteOffset === data.byteOffset) {
+      region.verify({ offset: reference.offset, byteSize: data.length }, what);
+    } else region.write(reference.offset, data, what);
+  }
+
+  /** Lets go of everything; nobody may have any of it any more, not even a view. */
+  release(): void {
+    for (const data of this.#staged.splice(0)) this.#options.staging.giveBack(data);
+    for (const region of this.#held) region.letGo();
+    this.#held.clear();
+  }
+
+  #hold(reference: SharedMemoryReference, what: string): ClientRegion {
+    const region = this.#options.find(reference, what);
+    if (this.#held.has(region)) return region;
+    region.hold();
+    this.#held.add(region);
+    return region;
+  }
+
+  /** Whether something else of this request lies there too: then the order matters in which it is touched. */
+  #isContested(place: Place): boolean {
+    const meets = ({ region, range }: Span) => place.region.overlaps(place.range, region, range);
+    return this.#inputs.some(meets) || this.#places.some((each) => each !== place && meets(each));
+  }
+}
+
+/** A device that computes in host memory would copy a large input from any other address once more. */
+function mayGoInPlace(region: ClientRegion, range: SharedMemoryReference): boolean {
+  return region.isMapped && (range.byteSize < ALIGNED_FROM_BYTES ||
+    region.positionOf(range) % DEVICE_ALIGNMENT === 0);
+}
