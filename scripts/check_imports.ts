@@ -12,6 +12,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "log.ts": [],
   "nearest.ts": [],
   "pause.ts": [],
+  // HTTP to servers of one's own, past every proxy.
+  "direct_http.ts": [],
   // Listening where a predecessor still does.
   "busy_address.ts": ["errors.ts", "pause.ts"],
   // Where a compiled program differs from one run from source.
@@ -51,6 +53,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "metrics",
     "config",
     "busy_address.ts",
+    "direct_http.ts",
     "errors.ts",
     "log.ts",
     "parent_link.ts",
@@ -96,6 +99,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "bundle",
     "config",
     "tensor",
+    "direct_http.ts",
     "errors.ts",
     "log.ts",
     "nearest.ts",

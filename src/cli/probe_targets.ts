@@ -18,11 +18,10 @@ import { ConfigError } from "../errors.ts";
 import {
   chooseRole,
   exists,
+  findWrittenFile,
   LISTEN_VARIABLES,
   localAddress,
-  MATERIALISED_FILE,
   publicAddress,
-  STANDARD_FOLDER,
   STANDARD_GATEWAY_FILE,
   STANDARD_NODE_FILE,
 } from "../supervisor/mod.ts";
@@ -71,9 +70,13 @@ function findNode(
 ): string | undefined {
   const flag = flags.get("node-file")?.at(-1);
   if (flag !== undefined) return flag;
-  const folder = standardFolder ?? (environment[RUNTIME_DIR_VARIABLE] || STANDARD_FOLDER);
-  const written = `${folder}/${MATERIALISED_FILE}`;
-  if (workerName === undefined && exists(written)) return written;
+  if (workerName === undefined) {
+    const written = findWrittenFile({
+      folder: flags.get("runtime-dir")?.at(-1) ??
+        (environment[RUNTIME_DIR_VARIABLE] || standardFolder),
+    });
+    if (written !== undefined) return written;
+  }
   return environment[NODE_FILE_VARIABLE] ||
     (exists(standardNodeFile) ? standardNodeFile : undefined);
 }

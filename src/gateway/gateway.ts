@@ -109,13 +109,11 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
   const admission = new Admission(() =>
     config.grpc.maxConcurrentRequestsPerWorker * Math.max(1, pool.size)
   );
-  const scrape: MetricsScrape = stack.use(
-    new MetricsScrape({
-      members: () => pool.workers.map(({ member }) => member),
-      ownText: () => metrics.text(),
-      logger,
-    }),
-  );
+  const scrape: MetricsScrape = new MetricsScrape({
+    members: () => pool.workers.map(({ member }) => member),
+    ownText: () => metrics.text(),
+    logger,
+  });
   const metrics = new GatewayMetrics({
     models: () => prober.table.routes.size,
     workers: () => pool.workers.map((worker) => workerReading(worker, scrape)),

@@ -1,5 +1,6 @@
 /** `/metrics` of the gateway: its own, and those of every worker that can be had in time. */
 
+import { directClient } from "../direct_http.ts";
 import { messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { mergeExpositions } from "../metrics/mod.ts";
@@ -19,16 +20,13 @@ export interface ScrapeOptions {
   readonly timeoutMs?: number;
 }
 
-export class MetricsScrape implements Disposable {
+export class MetricsScrape {
   readonly #options: ScrapeOptions;
-  readonly #client: Deno.HttpClient;
   /** Whether each metrics endpoint could be had the last time. */
   readonly #isUp = new Map<string, boolean>();
 
   constructor(options: ScrapeOptions) {
     this.#options = options;
-    // A connection kept for later would be one to a worker that may be gone by then.
-    this.#client = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
   }
 
   /** Whether an endpoint answered the last time; `undefined` before the first. */
@@ -48,14 +46,13 @@ export class MetricsScrape implements Disposable {
     return mergeExpositions([own, ...answers.filter((text) => text !== undefined)]);
   }
 
-  [Symbol.dispose](): void {
-    this.#client.close();
-  }
-
   async #fetch(endpoint: string): Promise<string | undefined> {
     try {
-      const response = await fetch(`http://${endpoint}/metrics`, {
-        client: this.#client,
+      const url = `http://${endpoint}/metrics`;
+      // A connection kept for later would be one to a worker that may be gone by then.
+      using client = directClient(url, { poolMaxIdlePerHost: 0 });
+      const response = await fetch(url, {
+        client,
         signal: AbortSignal.timeout(this.#options.timeoutMs ?? TIMEOUT_MS),
       });
       if (response.status === 200) return await boundedText(response);

@@ -53,6 +53,14 @@ export interface ChildLog {
   error(message: string, fields?: Record<string, unknown>): void;
 }
 
+/** How a run ended. */
+interface EndedRun {
+  readonly code: number;
+  readonly signal: string | null;
+  readonly uptimeSeconds: number;
+  readonly lastLine: string;
+}
+
 /** A child process and its successors. */
 export class Child {
   readonly name: string;
@@ -114,12 +122,11 @@ export class Child {
 
   /** Runs the child, again and again, until `stop`, `kill` or an end that nothing can mend. */
   async run(): Promise<ChildEnd> {
-    const { now, sleep, log } = this.#options;
+    const { sleep, log } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      this.#startedMs = now();
       const ended = await this.#runOnce();
-      const uptimeSeconds = ended === undefined ? 0 : (now() - this.#startedMs) / 1000;
+      const uptimeSeconds = ended?.uptimeSeconds ?? 0;
       if (signal.aborted) break;
       if (ended !== undefined) {
         log.warn(
@@ -151,11 +158,10 @@ export class Child {
   }
 
   /** One run to its end; `undefined` when it could not be started. */
-  async #runOnce(): Promise<
-    { readonly code: number; readonly signal: string | null; readonly lastLine: string } | undefined
-  > {
-    const { spawn, sink, log, onStarted, onEnded } = this.#options;
+  async #runOnce(): Promise<EndedRun | undefined> {
+    const { spawn, sink, log, now, onStarted, onEnded } = this.#options;
     let process: RunningProcess;
+    this.#startedMs = now();
     try {
       process = spawn();
     } catch (error) {
@@ -170,11 +176,12 @@ export class Child {
     pump.add(process.stdout);
     pump.add(process.stderr);
     const { code, signal } = await process.status;
+    const uptimeSeconds = (now() - this.#startedMs) / 1000;
     this.#process = undefined;
     onEnded?.(process.pid);
     this.#setState("down");
     if (!await pump.finish(STREAM_END_MS)) this.#hasLostStream = true;
-    return { code, signal, lastLine: pump.lastLine };
+    return { code, signal, uptimeSeconds, lastLine: pump.lastLine };
   }
 
   #setState(state: ChildState | "down"): void {

@@ -102,6 +102,14 @@ Deno.test("Child counts starts that fail, and waits for them too", async () => {
   assert.ok(!world.lines.some((line) => line.startsWith("restarting")));
 });
 
+Deno.test("Child counts a run until its process ends, however long its last lines take", async () => {
+  const world = new World();
+  const child = world.child({ maxRestarts: 1, onEnded: () => world.nowMs += 100_000 });
+  world.onStart = (process) => process.end(1);
+  assert.deepEqual(await child.run(), { reason: "budget spent" });
+  assert.ok(world.lines.every((line) => !/uptime=(?!0\.0s)/.test(line)), world.lines.join("; "));
+});
+
 Deno.test("Child does not restart what was told wrong, unless it has worked before", async () => {
   const world = new World();
   const child = world.child();

@@ -4,6 +4,8 @@ import type { DeviceProbes } from "./device_detection.ts";
 
 /** A driver that hangs must not keep a node from starting; its device files still count. */
 const DRIVER_TIMEOUT_MS = 10_000;
+/** How long one that was killed may take to go. */
+const KILL_MS = 1000;
 
 /** The probes of this machine. */
 export const machineProbes: DeviceProbes = {
@@ -34,10 +36,10 @@ export async function queryDriver(
       stderr: "null",
     }).spawn();
     timer = setTimeout(() => {
-      // A process stuck in the kernel does not even end of this, so nobody waits for it.
       child.kill("SIGKILL");
+      // A process stuck in the kernel does not even end of this, so nobody waits for it long.
       child.unref();
-      giveUp(undefined);
+      timer = setTimeout(() => giveUp(undefined), KILL_MS);
     }, timeoutMs);
     const output = await Promise.race([child.output(), late]);
     if (!output?.success) return [];

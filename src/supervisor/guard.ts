@@ -9,6 +9,7 @@
  */
 
 import { messageOf } from "../errors.ts";
+import { startTime } from "./processes.ts";
 
 /** How long orphans may take to leave. More than a worker gives its calls in progress. */
 export const ORPHAN_SECONDS = 6;
@@ -110,16 +111,6 @@ export function startGuard(folder: string, onMissing: (reason: string) => void):
     return Guard.start(folder);
   } catch (error) {
     onMissing(messageOf(error));
-    return undefined;
-  }
-}
-
-/** When a process was started, in the kernel's ticks; `undefined` when it is not there. */
-export function startTime(pid: number): string | undefined {
-  try {
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
-  } catch {
     return undefined;
   }
 }

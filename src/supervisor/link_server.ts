@@ -5,6 +5,8 @@ import { LineSplitter } from "./line_splitter.ts";
 
 /** Longest report taken; they are some hundred bytes. */
 const MAX_REPORT_BYTES = 16 << 10;
+/** Time until a line that could not be taken is tried again. */
+const RETRY_MS = 200;
 
 /**
  * Listens on a socket and hands on every well-formed report. Closing it ends every line, which is how
@@ -14,6 +16,7 @@ export class LinkServer implements Disposable {
   readonly path: string;
   readonly #listener: Deno.UnixListener;
   readonly #connections = new Set<Deno.UnixConn>();
+  #isDisposed = false;
 
   /** @param path of a socket to be made, in a folder only this user can enter */
   constructor(path: string, onReport: (report: ChildReport) => void) {
@@ -23,15 +26,23 @@ export class LinkServer implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#isDisposed = true;
     this.#listener.close();
     for (const connection of this.#connections) connection.close();
     this.#connections.clear();
   }
 
   async #accept(onReport: (report: ChildReport) => void): Promise<void> {
-    for await (const connection of this.#listener) {
-      this.#connections.add(connection);
-      this.#read(connection, onReport);
+    while (!this.#isDisposed) {
+      try {
+        const connection = await this.#listener.accept();
+        this.#connections.add(connection);
+        this.#read(connection, onReport);
+      } catch {
+        if (this.#isDisposed) return;
+        // No descriptor is free just now; the child waits, and is ready a little later.
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
     }
   }
 

@@ -32,17 +32,21 @@ export class LogPump {
   }
 
   /**
-   * Resolves when every stream has ended. A descendant of the child that outlives it may hold a stream
-   * open; after `timeoutMs` such streams are given up, which the result says: their reads stay pending.
+   * Resolves when every stream has ended, or after `timeoutMs`; says which. A descendant of the child that
+   * outlives it may hold a stream open: such streams are given up then, and their reads stay pending. Lines
+   * that wait for a slow output still go there.
    */
   async finish(timeoutMs: number): Promise<boolean> {
+    const late = Promise.withResolvers<void>();
     let isComplete = true;
-    const timer = setTimeout(() => {
+    let timer = setTimeout(() => {
       isComplete = false;
       // `cancel` of a stream that has broken rejects; it has ended either way.
       for (const reader of this.#readers) reader.cancel().catch(() => {});
+      // A turn later: what a cancelled stream held back is on its way by then.
+      timer = setTimeout(late.resolve);
     }, timeoutMs);
-    await Promise.all(this.#running);
+    await Promise.race([Promise.all(this.#running), late.promise]);
     clearTimeout(timer);
     return isComplete;
   }

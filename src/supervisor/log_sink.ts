@@ -5,8 +5,13 @@
 
 /** Where bytes go and what is tolerated. */
 export interface LogSinkOptions {
-  /** Takes some of the bytes and says how many. Rejects when nobody will ever read them. */
+  /**
+   * Takes some of the bytes and says how many. Rejects with `BrokenPipe` when nobody will ever read them;
+   * any other error, such as a disk that is full, may pass.
+   */
   readonly write: (bytes: Uint8Array) => Promise<number>;
+  /** Time between two attempts after an error that may pass. */
+  readonly retryMs?: number;
   /** What may wait to be written before writers have to. */
   readonly maxBytes?: number;
   /** With less than `MIN_PROGRESS_BYTES` taken in so long, lines beyond `maxBytes` are dropped. */
@@ -38,6 +43,7 @@ export class LogSink {
     this.#options = {
       maxBytes: 4 << 20,
       stallMs: 2000,
+      retryMs: 1000,
       describeLoss: (lines) => `${lines} log lines were dropped`,
       ...options,
     };
@@ -123,11 +129,14 @@ export class LogSink {
 
   /** How many bytes were taken; `undefined` when none ever will be. */
   async #write(bytes: Uint8Array): Promise<number | undefined> {
-    try {
-      return await this.#options.write(bytes);
-    } catch {
-      // A closed standard output must not take the node down, and there is nowhere to say so.
-      return undefined;
+    for (;;) {
+      try {
+        return await this.#options.write(bytes);
+      } catch (error) {
+        // A closed standard output must not take the node down, and there is nowhere to say so.
+        if (error instanceof Deno.errors.BrokenPipe) return undefined;
+        await new Promise((resolve) => setTimeout(resolve, this.#options.retryMs));
+      }
     }
   }
 

@@ -130,6 +130,27 @@ Deno.test("LogSink goes on without output when nobody reads any more", async () 
   assert.equal(sink.line("", "lost"), undefined);
 });
 
+Deno.test("LogSink tries again when the disk was full, and says what did not fit meanwhile", async () => {
+  const full = Object.assign(new Error("No space left on device"), { code: "ENOSPC" });
+  let isFull = true;
+  let output = "";
+  const sink = new LogSink({
+    write: (block) => {
+      if (isFull) return Promise.reject(full);
+      output += new TextDecoder().decode(block);
+      return Promise.resolve(block.length);
+    },
+    maxBytes: 10,
+    stallMs: 1,
+    retryMs: 1,
+  });
+  sink.line("", "0123456789");
+  await sink.line("", "dropped");
+  isFull = false;
+  assert.equal(await sink.flush(10_000), true);
+  assert.equal(output, "0123456789\n1 log lines were dropped\n");
+});
+
 Deno.test("LogPump passes on every stream, unfinished lines too, and remembers the last", async () => {
   const { sink, output } = memorySink();
   const pump = new LogPump(sink, "worker0");
@@ -138,6 +159,17 @@ Deno.test("LogPump passes on every stream, unfinished lines too, and remembers t
   await sink.flush(10_000);
   assert.equal(output(), "[worker0] a\n[worker0] bc\n[worker0] last words\n");
   assert.equal(pump.lastLine, "last words");
+});
+
+Deno.test("LogPump waits no longer for a slow output than for a stream, and still passes all on", async () => {
+  const { sink, open, output } = memorySink({ isOpen: false, maxBytes: 5, stallMs: 1e8 });
+  const pump = new LogPump(sink, "w");
+  pump.add(ReadableStream.from([bytes("first\nsecond\n")]));
+  assert.equal(await pump.finish(1), false);
+  open();
+  await sink.line("", "later");
+  await sink.flush(10_000);
+  assert.equal(output(), "[w] first\n[w] second\nlater\n");
 });
 
 Deno.test("LogPump closes a stream that stays open after its child", async () => {

@@ -7,7 +7,7 @@ export { CONFIG_EXIT_CODE } from "./child.ts";
 export { detectDevices, type DetectedDevices, type DeviceProbes } from "./device_detection.ts";
 export { machineProbes } from "./device_probes.ts";
 export { GATEWAY_NAME, type GatewayPlan, STANDARD_GATEWAY_FILE } from "./gateway_plan.ts";
-export { MATERIALISED_FILE, STANDARD_FOLDER } from "./node_folder.ts";
+export { findWrittenFile } from "./node_folder.ts";
 export { type NodeInputs, type NodePlan, planNode } from "./node_plan.ts";
 export { exists, findNodeFile, STANDARD_NODE_FILE } from "./node_source.ts";
 export { LISTEN_VARIABLES, localAddress, PUBLIC_PORTS, publicAddress } from "./ports.ts";

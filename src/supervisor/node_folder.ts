@@ -1,11 +1,13 @@
 /** The folder where a running node keeps its node file and its socket. */
 
-import { ConfigError, messageOf } from "../errors.ts";
+import { ConfigError, messageOf, UnavailableError } from "../errors.ts";
+import { exists } from "./node_source.ts";
+import { startTime } from "./processes.ts";
 
 /** Where children and health checks look first. */
 export const STANDARD_FOLDER = "/run/reactantserver";
 /** The node file in it. */
-export const MATERIALISED_FILE = "node.yaml";
+const MATERIALISED_FILE = "node.yaml";
 /** What the kernel takes as the path of a socket, less the name of ours. */
 const MAX_FOLDER_PATH = 90;
 
@@ -14,32 +16,55 @@ export interface NodeFolder extends Disposable {
   /** Private, fresh, with a path short enough for a socket. */
   readonly privateFolder: string;
   /**
-   * Writes the node file where it is found, or into the private folder when that place is not writable
-   * or another running node's, and returns its path.
+   * Writes the node file where health checks find it and returns its path. Into the private folder when
+   * another running node's is there.
+   *
+   * @throws {UnavailableError} when it cannot be written anywhere
    */
   write(text: string): string;
 }
 
-/** Makes the private folder. @param folder where the node file goes; default `STANDARD_FOLDER` */
-export function openNodeFolder(folder: string = STANDARD_FOLDER): NodeFolder {
+/** Where the node file may be. */
+export interface NodeFolderOptions {
+  /** What comes first; default `STANDARD_FOLDER`. */
+  readonly folder?: string | undefined;
+  /** Where a user writes who may not write there; default: one below the folder of temporary files. */
+  readonly userFolder?: string | undefined;
+}
+
+/** Makes the private folder. */
+export function openNodeFolder(
+  { folder = STANDARD_FOLDER, userFolder = defaultUserFolder() }: NodeFolderOptions = {},
+): NodeFolder {
   const privateFolder = makePrivateFolder();
   let written: string | undefined;
   return {
     privateFolder,
     write(text) {
-      const content = `${header(Deno.pid)}\n${text}`;
-      const path = `${folder}/${MATERIALISED_FILE}`;
-      try {
-        Deno.mkdirSync(folder, { recursive: true });
-        if (!belongsToAnother(path)) {
+      const content = `${header()}\n${text}`;
+      for (const place of [folder, userFolder]) {
+        const path = `${place}/${MATERIALISED_FILE}`;
+        try {
+          Deno.mkdirSync(place, {
+            recursive: true,
+            ...(place === userFolder ? { mode: 0o700 } : {}),
+          });
+          if (place === userFolder && !isOurs(place)) continue;
+          if (belongsToAnother(path)) break;
           replaceFile(path, content);
           return written = path;
+        } catch {
+          // Not ours to write to, full, or on a file system that is only read: the next place is.
         }
-      } catch {
-        // Not ours to write to, as for everyone but root: the private folder is.
       }
       const own = `${privateFolder}/${MATERIALISED_FILE}`;
-      replaceFile(own, content);
+      try {
+        replaceFile(own, content);
+      } catch (error) {
+        throw new UnavailableError(`Cannot write the node's file: ${messageOf(error)}`, {
+          cause: error,
+        });
+      }
       return own;
     },
     [Symbol.dispose]() {
@@ -47,6 +72,29 @@ export function openNodeFolder(folder: string = STANDARD_FOLDER): NodeFolder {
       removeQuietly(privateFolder);
     },
   };
+}
+
+/** The node file that a supervisor has written where health checks look; the first of the places. */
+export function findWrittenFile(
+  { folder = STANDARD_FOLDER, userFolder = defaultUserFolder() }: NodeFolderOptions = {},
+): string | undefined {
+  const places = isOurs(userFolder) ? [folder, userFolder] : [folder];
+  return places.map((place) => `${place}/${MATERIALISED_FILE}`).find(exists);
+}
+
+/** The same for every process of a user, so that a health check finds what the supervisor has written. */
+function defaultUserFolder(): string {
+  return `${Deno.env.get("TMPDIR") || "/tmp"}/reactantserver-run-${Deno.uid() ?? "user"}`;
+}
+
+/** In a folder that everybody can write, another user may have made ours before us. */
+function isOurs(folder: string): boolean {
+  try {
+    const { isDirectory, uid, mode } = Deno.lstatSync(folder);
+    return isDirectory && uid === Deno.uid() && ((mode ?? 0) & 0o022) === 0;
+  } catch {
+    return false;
+  }
 }
 
 function makePrivateFolder(): string {
@@ -64,10 +112,14 @@ function makePrivateFolder(): string {
   }
 }
 
-const HEADER = /^# Written by reactantserver, process (\d+)\./;
+const HEADER = /^# Written by reactantserver, process (\d+)(?: \(started at tick (\d+)\))?\./;
 
-function header(pid: number): string {
-  return `# Written by reactantserver, process ${pid}. Do not edit: it is rewritten at every start.`;
+/** The start time tells a process from a later one of the same id: in a container every one is a low id. */
+function header(): string {
+  const start = startTime(Deno.pid);
+  const tick = start === undefined ? "" : ` (started at tick ${start})`;
+  return `# Written by reactantserver, process ${Deno.pid}${tick}. Do not edit: it is rewritten at ` +
+    "every start.";
 }
 
 /** Whether a file was written by a supervisor that still runs, and is not this process. */
@@ -78,21 +130,22 @@ function belongsToAnother(path: string): boolean {
   } catch {
     return false;
   }
-  const pid = HEADER.exec(text)?.[1];
+  const [, pid, tick] = HEADER.exec(text) ?? [];
   if (pid === undefined || Number(pid) === Deno.pid) return false;
-  try {
-    Deno.statSync(`/proc/${pid}`);
-    return true;
-  } catch {
-    return false;
-  }
+  const start = startTime(Number(pid));
+  return start !== undefined && (tick === undefined || tick === start);
 }
 
 /** Readers see the old content or the new, never a part. */
 function replaceFile(path: string, content: string): void {
   const aside = `${path}.${Deno.pid}`;
-  Deno.writeTextFileSync(aside, content);
-  Deno.renameSync(aside, path);
+  try {
+    Deno.writeTextFileSync(aside, content);
+    Deno.renameSync(aside, path);
+  } catch (error) {
+    removeQuietly(aside);
+    throw error;
+  }
 }
 
 function removeQuietly(path: string): void {

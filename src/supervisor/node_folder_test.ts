@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { openNodeFolder } from "./node_folder.ts";
 import { parseReport } from "./link_server.ts";
+import { findWrittenFile, openNodeFolder } from "./node_folder.ts";
+import { startTime } from "./processes.ts";
 
 Deno.test("openNodeFolder() writes the node file and removes what it made", () => {
   const folder = Deno.makeTempDirSync({ prefix: "folder-" });
   try {
     let privateFolder: string;
     {
-      using node = openNodeFolder(`${folder}/run`);
+      using node = openNodeFolder({ folder: `${folder}/run` });
       privateFolder = node.privateFolder;
       const path = node.write("model_repo: x\n");
       assert.equal(path, `${folder}/run/node.yaml`);
@@ -32,18 +33,25 @@ Deno.test("openNodeFolder() leaves the file of another running node alone", asyn
   const folder = Deno.makeTempDirSync({ prefix: "folder-" });
   try {
     const path = `${folder}/node.yaml`;
-    const other = (pid: number) =>
-      `# Written by reactantserver, process ${pid}. Do not edit.\nx: 1\n`;
-    Deno.writeTextFileSync(path, other(another.pid));
-    {
-      using node = openNodeFolder(folder);
-      assert.equal(node.write("y: 2\n"), `${node.privateFolder}/node.yaml`);
+    const written = (by: string) => {
+      Deno.writeTextFileSync(
+        path,
+        `# Written by reactantserver, process ${by}. Do not edit.\nx: 1\n`,
+      );
+      using node = openNodeFolder({ folder, userFolder: `${folder}/user` });
+      return node.write("y: 2\n");
+    };
+    const { pid } = another;
+    const start = startTime(pid)!;
+    for (const by of [`${pid}`, `${pid} (started at tick ${start})`]) {
+      assert.match(written(by), /reactantserver-\w+\/node\.yaml$/);
+      assert.match(Deno.readTextFileSync(path), /x: 1/);
     }
-    assert.equal(Deno.readTextFileSync(path), other(another.pid));
-    // One that was left by a node which is gone is replaced. No process has this id.
-    Deno.writeTextFileSync(path, other(2 ** 30));
-    using node = openNodeFolder(folder);
-    assert.equal(node.write("y: 2\n"), path);
+    // One that is gone is replaced: nobody has this id, or somebody else has it by now. The first process
+    // of a container has the id 1 every time.
+    for (const by of [`${2 ** 30}`, `${pid} (started at tick ${Number(start) - 1})`]) {
+      assert.equal(written(by), path);
+    }
   } finally {
     another.kill("SIGKILL");
     await another.status;
@@ -51,9 +59,27 @@ Deno.test("openNodeFolder() leaves the file of another running node alone", asyn
   }
 });
 
-Deno.test("openNodeFolder() falls back to its private folder where it cannot write", () => {
-  using node = openNodeFolder("/proc/nowhere");
-  assert.equal(node.write("y: 2\n"), `${node.privateFolder}/node.yaml`);
+Deno.test("openNodeFolder() writes where health checks of the same user look when it may not in /run", () => {
+  const temporary = Deno.makeTempDirSync({ prefix: "folder-" });
+  const places = { folder: "/proc/nowhere", userFolder: `${temporary}/user` };
+  try {
+    {
+      using node = openNodeFolder(places);
+      assert.equal(findWrittenFile(places), undefined);
+      assert.equal(node.write("y: 2\n"), `${temporary}/user/node.yaml`);
+      assert.equal(findWrittenFile(places), `${temporary}/user/node.yaml`);
+      assert.equal(Deno.statSync(`${temporary}/user`).mode! & 0o777, 0o700);
+    }
+    assert.equal(findWrittenFile(places), undefined);
+    // In a folder that others can write, what lies there may be theirs.
+    Deno.chmodSync(`${temporary}/user`, 0o777);
+    Deno.writeTextFileSync(`${temporary}/user/node.yaml`, "model_repo: theirs\n");
+    using node = openNodeFolder(places);
+    assert.equal(node.write("y: 2\n"), `${node.privateFolder}/node.yaml`);
+    assert.equal(findWrittenFile(places), undefined);
+  } finally {
+    Deno.removeSync(temporary, { recursive: true });
+  }
 });
 
 Deno.test("parseReport() takes reports and nothing else", () => {

@@ -6,7 +6,7 @@ const STOP_SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 export interface StopRequest extends Disposable {
   /** The first signal: leave, but finish what was begun. */
   readonly first: Promise<Deno.Signal>;
-  /** The second: leave now. */
+  /** The second, of those that somebody sends on purpose: leave now. */
   readonly second: Promise<Deno.Signal>;
 }
 
@@ -18,8 +18,9 @@ export function listenForStop(): StopRequest {
   const signals = STOP_SIGNALS.filter((signal) => signal !== "SIGHUP" || !isHangupIgnored());
   const listeners = signals.map((signal) => {
     const listener = () => {
-      if (isAsked) second.resolve(signal);
-      else first.resolve(signal);
+      if (!isAsked) first.resolve(signal);
+      // A terminal that is closed meanwhile says nothing about how long anybody wants to wait.
+      else if (signal !== "SIGHUP") second.resolve(signal);
       isAsked = true;
     };
     Deno.addSignalListener(signal, listener);

@@ -12,6 +12,7 @@ import {
   type ChildReport,
   SUPERVISOR_SOCKET_VARIABLE,
 } from "../parent_link.ts";
+import { pause } from "../pause.ts";
 import { selfCommand } from "../standalone.ts";
 import { Child, type ChildEnd, CONFIG_EXIT_CODE } from "./child.ts";
 import { machineProbes } from "./device_probes.ts";
@@ -24,7 +25,7 @@ import { type Flags, lastFlag } from "./node_source.ts";
 import { processorLimits } from "./processors.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { type RunningChild, stopChildren } from "./shutdown.ts";
-import { listenForStop } from "./stop_request.ts";
+import { listenForStop, type StopRequest } from "./stop_request.ts";
 import { SUPERVISOR_PREFIX, SupervisorLog } from "./supervisor_log.ts";
 
 /** How long the last lines may take to be written. */
@@ -52,7 +53,9 @@ export async function supervise(options: SuperviseOptions): Promise<number> {
     describeLoss: (lines) =>
       `${SUPERVISOR_PREFIX}warning: ${lines} log lines were dropped while standard output took none`,
   });
-  const { code, complaint, hasPendingReads } = await runNode(options, sink);
+  // Before anything else: process 1 of a container never gets a signal that nobody listens for.
+  using stop = listenForStop();
+  const { code, complaint, hasPendingReads } = await runNode(options, sink, stop);
   // A write or a read that never ends would keep the process; there is nothing left to wait for.
   if (!await sink.flush(FLUSH_MS) || hasPendingReads) Deno.exit(code);
   if (complaint !== undefined) throw new ConfigError(complaint);
@@ -68,17 +71,28 @@ interface NodeEnd {
   readonly hasPendingReads?: boolean;
 }
 
-async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink): Promise<NodeEnd> {
-  using folder = openNodeFolder(
-    lastFlag(flags, "runtime-dir") ?? (environment[RUNTIME_DIR_VARIABLE] || undefined),
-  );
-  const plan = await planNode({
-    flags,
-    environment,
-    probes: machineProbes,
-    limits: processorLimits(),
-    writeNodeFile: folder.write,
+async function runNode(
+  { flags, environment }: SuperviseOptions,
+  sink: LogSink,
+  stop: StopRequest,
+): Promise<NodeEnd> {
+  using folder = openNodeFolder({
+    folder: lastFlag(flags, "runtime-dir") ?? (environment[RUNTIME_DIR_VARIABLE] || undefined),
   });
+  const plan = await Promise.race([
+    stop.first,
+    planNode({
+      flags,
+      environment,
+      probes: machineProbes,
+      limits: processorLimits(),
+      writeNodeFile: folder.write,
+    }),
+  ]);
+  if (typeof plan === "string") {
+    sink.line(SUPERVISOR_PREFIX, `${plan} received before anything was started`);
+    return { code: 0 };
+  }
   const log = new SupervisorLog(
     sink,
     plan.workers[0]?.loaded.config.log ?? plan.gateway!.config.logging,
@@ -87,7 +101,6 @@ async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink):
     if (note.level === "warn") log.warn(note.text);
     else log.info(note.text);
   }
-  using stop = listenForStop();
   using manager = new ServiceManager(folder.privateFolder, (name) => environment[name]);
   await using guard = startGuard(
     folder.privateFolder,
@@ -126,7 +139,7 @@ async function runNode({ flags, environment }: SuperviseOptions, sink: LogSink):
       sink,
       log,
       now: () => performance.now(),
-      sleep,
+      sleep: pause,
       onStarted: (pid) => guard?.watch(pid),
       onEnded: (pid) => guard?.forget(pid),
       onState,
@@ -194,18 +207,4 @@ function readinessWatch(
     manager.notify(`${isNow && !isReady ? "READY=1\n" : ""}STATUS=${count}`);
     isReady = isNow;
   };
-}
-
-/** Resolves after a time, or as soon as the signal is aborted. */
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-    if (signal.aborted) end();
-  });
 }

@@ -15,6 +15,8 @@ export interface NodeOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Workers; each gets free ports of its own. */
   readonly workers: number;
+  /** Default: none. */
+  readonly gpus?: "auto";
   /** A packaged program's file to start instead of the sources. */
   readonly program?: string;
 }
@@ -56,7 +58,9 @@ export function startNode(options: NodeOptions): TestNode {
   const nodeFile = `${folder}/given.yaml`;
   Deno.writeTextFileSync(
     nodeFile,
-    `model_repo: ${options.modelRepo}\ngpus: 0\nglobal: {endpoints: {host: 127.0.0.1}}\n` +
+    `model_repo: ${options.modelRepo}\ngpus: ${
+      options.gpus ?? 0
+    }\nglobal: {endpoints: {host: 127.0.0.1}}\n` +
       `workers:\n${workers.join("")}`,
   );
   const { program } = options;

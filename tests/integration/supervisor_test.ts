@@ -148,6 +148,34 @@ Deno.test("a node of workers tells the service manager and health checks, and dr
   }
 });
 
+Deno.test("a node that is told to stop while it looks for devices leaves at once", async () => {
+  const folder = Deno.makeTempDirSync();
+  try {
+    // A driver that takes its time, as one does whose GPU has fallen off the bus.
+    Deno.writeTextFileSync(
+      `${folder}/nvidia-smi`,
+      `#!/bin/sh\necho $$ > ${folder}/asked\nexec sleep 600\n`,
+      { mode: 0o755 },
+    );
+    const env: Record<string, string> = { PATH: `${folder}:${Deno.env.get("PATH")}` };
+    await using node = startNode({ modelRepo, workers: 1, gpus: "auto", env });
+    await until("the driver is asked", () => {
+      try {
+        return Deno.readTextFileSync(`${folder}/asked`).endsWith("\n");
+      } catch {
+        return false;
+      }
+    });
+    node.kill("SIGTERM");
+    const { code, signal } = await node.exited;
+    Deno.kill(Number(Deno.readTextFileSync(`${folder}/asked`)), "SIGKILL");
+    assert.deepEqual([code, signal], [0, null]);
+    assert.deepEqual(node.lines, ["[supervisor] SIGTERM received before anything was started"]);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+});
+
 Deno.test("a node whose worker fails too often ends with exit code 1", async () => {
   await using node = startNode({
     modelRepo,
@@ -187,7 +215,7 @@ Deno.test("a node that cannot start says why at once and takes its children with
   await using wrong = startNode({ modelRepo, workers: 1, args: ["--role", "boss"] });
   assert.equal((await wrong.exited).code, 2);
   assert.deepEqual(wrong.complaints, [
-    'reactantserver: --role must be one of all, workers, gateway, got "boss"',
+    'reactantserver: --role must be one of all, workers, gateway, worker, got "boss"',
   ]);
   assert.deepEqual(wrong.lines, []);
 });

@@ -1,4 +1,5 @@
 import { ServerConnection } from "../../client/mod.ts";
+import { directClient } from "../../direct_http.ts";
 import { ConfigError, messageOf } from "../../errors.ts";
 import { type Command, EXIT } from "../command.ts";
 import { configFlags, NODE_FLAGS } from "../config_flags.ts";
@@ -15,7 +16,7 @@ export const command: Command = {
   details:
     "Role all and gateway: /readyz of the public HTTP port. Role workers, or with a worker's " +
     "name: ServerReady of the workers, all at once; one that is ready is enough. A node that is " +
-    "running is found through /run/reactantserver/node.yaml.",
+    "running is found through the node file that its supervisor has written (--runtime-dir).",
   flags: [
     {
       name: "url",
@@ -31,7 +32,7 @@ export const command: Command = {
       default: String(DEFAULT_TIMEOUT_SECONDS),
     },
     ...configFlags("endpoints"),
-    ...NODE_FLAGS.filter(({ name }) => name === "role" || name === "gateway-file"),
+    ...NODE_FLAGS.filter(({ name }) => ["role", "runtime-dir", "gateway-file"].includes(name)),
   ],
   async run(flags, output) {
     const limitMs = timeoutMs(lastValue(flags, "timeout-seconds"));
@@ -65,7 +66,9 @@ async function probe(target: ProbeTarget, limitMs: number): Promise<string | und
       const isReady = await connection.inference.serverReady({ deadlineMs });
       return isReady ? undefined : `${target.url} is loading`;
     }
-    const response = await fetch(target.url, { signal: AbortSignal.timeout(limitMs) });
+    using client = directClient(target.url);
+    const signal = AbortSignal.timeout(limitMs);
+    const response = await fetch(target.url, { client, signal });
     const body = (await response.text()).trim();
     if (response.ok) return undefined;
     return `${target.url} answered ${response.status}: ${body.slice(0, 200)}`;
