@@ -4,9 +4,9 @@
  * for editor support. Besides the language itself there are timers, `console` (a few lines a second, to
  * the server's log), `performance.now`, `crypto.getRandomValues` and `randomUUID`, `TextEncoder`,
  * `TextDecoder`, `URL`, `AbortController`, `structuredClone`, `atob` and `btoa`. Nothing can be imported
- * and nothing else is within reach, WebAssembly and `FinalizationRegistry` included; what the operator
- * grants a model appears as `Deno.readTextFile` and its kin, `fetch` (which reads answers whole),
- * `WebSocket` and `Deno.connect`, `Deno.env.get`.
+ * and nothing else is within reach, WebAssembly, `FinalizationRegistry` and `Atomics.waitAsync` included;
+ * `Promise` cannot be patched. What the operator grants a model appears as `Deno.readTextFile` and its
+ * kin, `fetch` (which reads answers whole), `WebSocket` and `Deno.connect`, `Deno.env.get`.
  */
 
 /** A tensor as hooks see it: little-endian, row-major bytes; BYTES elements are length-prefixed. */

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { EndedThreads } from "./ended_threads.ts";
 import {
   bytes,
   DOUBLE,
@@ -109,6 +110,12 @@ const REFUSED: readonly string[] = [
   `{ "use strict"; Object.defineProperty(Event.prototype, "target", { get() {} }); }`,
   `{ "use strict"; helpers.numeric.softmax = null; }`,
   `{ "use strict"; bundle.name = "other"; }`,
+  `{ "use strict"; Promise.prototype.then = () => {}; }`,
+  `{ "use strict"; Object.setPrototypeOf(Promise.prototype, {}); }`,
+  `{ "use strict"; Function.prototype.call = () => {}; }`,
+  `EventTarget.prototype.addEventListener.call(globalThis, "rejectionhandled", () => {})`,
+  `EventTarget.prototype.addEventListener.call(undefined, "unload", () => {})`,
+  `Atomics.waitAsync(new Int32Array(2), 0, 0)`,
   `{ "use strict"; Error.prepareStackTrace = (_, frames) => frames; }`,
 ];
 
@@ -309,6 +316,75 @@ Deno.test("threads of hooks that loop or sleep are gone when their pool is", asy
     assert.match((await failure(fixture.pool.call("preprocess", [])))[1], /longer than 0.2 s/);
   }
   await untilThreads(before);
+});
+
+Deno.test("errors that loop when they are looked at are no way out of the time limit", async () => {
+  const before = hookThreads();
+  const loop = `{ get() { for (;;) {} } }`;
+  for (
+    const code of [
+      `Promise.reject({ toString() { for (;;) {} } });`,
+      `Promise.reject(Object.defineProperty(new Error("x"), "name", ${loop}));`,
+      `setTimeout(() => { throw Object.defineProperty(new Error("x"), "message", ${loop}); });`,
+    ]
+  ) {
+    using fixture = await open(
+      `register_model("m", { async preprocess() { ${code} await new Promise(() => {}); } });`,
+      { callTimeoutMs: 500 },
+    );
+    assert.match(
+      (await failure(fixture.pool.call("preprocess", [])))[1],
+      /longer than 0.5 s/,
+      code,
+    );
+    assert.deepEqual(fixture.lost, ["timeout"], code);
+  }
+  await untilThreads(before);
+});
+
+/** Searches a string in one piece of native code that looks at nothing until it is done, in some seconds. */
+const UNSTOPPABLE = `register_model("m", { preprocess([t]) {
+  if (t.data[0] === 1) "a".repeat(2 ** 17).lastIndexOf("a".repeat(2 ** 16) + "b");
+  return [t];
+} });`;
+
+Deno.test("threads that nothing can stop are few and give way to all others", async () => {
+  const options = { callTimeoutMs: 300, maxEndedThreads: 1, model: "unstoppable" };
+  using fixture = await open(UNSTOPPABLE, options);
+  const [, late] = await failure(fixture.pool.call("preprocess", [bytes([1])]));
+  assert.match(late, /longer than 0.3 s/);
+  // Nothing is started beside the one that goes on, and nobody waits longer than a call may take.
+  const [status, message] = await failure(fixture.pool.call("preprocess", [bytes([2])]));
+  assert.equal(status, "INTERNAL");
+  assert.match(message, /1 threads of its hooks run code that cannot be stopped/);
+  await assert.rejects(
+    open(DOUBLE, { ...options, loadTimeoutMs: 100 }),
+    /cannot be stopped; they are to end first/,
+  );
+  const niceness = [...Deno.readDirSync("/proc/self/task")].map(({ name }) => {
+    const stat = Deno.readTextFileSync(`/proc/self/task/${name}/stat`);
+    // proc_pid_stat(5), field 19; the list starts at field 3.
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[16];
+  });
+  assert.equal(niceness.filter((value) => value === "19").length, 1);
+  {
+    using other = await open(DOUBLE);
+    assert.equal((await other.pool.call("preprocess", [bytes([21])]))[0]!.data[0], 42);
+  }
+});
+
+Deno.test("threads count for their model until they are gone", () => {
+  const threads = new EndedThreads();
+  const alive = new Set([1, 2, 3]);
+  const thread = (id: number) => ({ isAlive: () => alive.has(id) });
+  threads.add("a", thread(1));
+  threads.add("a", thread(2));
+  threads.add("b", thread(3));
+  assert.deepEqual([threads.count("a"), threads.count("b"), threads.count("c")], [2, 1, 0]);
+  alive.delete(1);
+  assert.deepEqual([threads.count("a"), threads.count("b")], [1, 1]);
+  alive.clear();
+  assert.deepEqual([threads.count("a"), threads.count("b")], [0, 0]);
 });
 
 Deno.test("open() ends a hook file that never finishes loading, and its thread", async () => {

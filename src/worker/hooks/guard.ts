@@ -18,6 +18,8 @@ export interface GuardOptions {
   /** Asked at each entry. */
   readonly budgetMs: () => number;
   readonly onTimeout: () => void;
+  /** Told of what `work` throws, still inside: looking at a thrown value may run hook code. */
+  readonly onError: (error: unknown) => void;
 }
 
 const ENTRY = "__enter";
@@ -25,7 +27,7 @@ const ENTRY = "__enter";
 const MARGIN_MS = 20;
 
 /** Must be made before the realm is sealed. */
-export function makeGuard({ budgetMs, onTimeout }: GuardOptions): Guard {
+export function makeGuard({ budgetMs, onTimeout, onError }: GuardOptions): Guard {
   const runMicrotasks = findRunMicrotasks();
   const script = new Script(`${ENTRY}()`);
   const runScript = script.runInThisContext.bind(script);
@@ -37,7 +39,11 @@ export function makeGuard({ budgetMs, onTimeout }: GuardOptions): Guard {
       const work = entry;
       entry = undefined;
       if (!work) return;
-      work();
+      try {
+        work();
+      } catch (error) {
+        onError(error);
+      }
       runMicrotasks();
     },
   });

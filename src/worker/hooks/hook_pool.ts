@@ -16,6 +16,8 @@ import {
 import { assetUrl } from "../../standalone.ts";
 import type { NamedTensor } from "../../tensor/mod.ts";
 import { checkTensors, refuseEscapingLinks } from "./checks.ts";
+import { EndedThreads } from "./ended_threads.ts";
+import { KernelThread } from "./kernel_thread.ts";
 import { type MetaServices, MetaSession } from "./meta_session.ts";
 import { MemoryWatch } from "./memory_watch.ts";
 import type {
@@ -49,6 +51,8 @@ export interface HookPoolOptions {
   readonly callTimeoutMs: number;
   /** Bound on evaluating the hook file. */
   readonly loadTimeoutMs: number;
+  /** Threads that were ended and have not gone, of this model at most; with more of them none is started. */
+  readonly maxEndedThreads?: number;
   /** How long a call may go on after its caller's deadline before its worker counts as hanging. */
   readonly lateGraceMs?: number;
   /** Bound on a worker's heap, and again on its array buffers. */
@@ -83,6 +87,8 @@ interface PoolWorker {
   readonly worker: Worker;
   /** The way to that thread. */
   readonly port: MessagePort;
+  /** That thread, once it runs and where it can be found. */
+  thread?: KernelThread;
   /** Ends the watch on its memory. */
   unwatch?: () => void;
   /** Fails its start, while it starts. */
@@ -93,6 +99,10 @@ interface PoolWorker {
 }
 
 const LATE_GRACE_MS = 1000;
+const MAX_ENDED_THREADS = 8;
+/** Between looks at whether an ended thread has gone. */
+const ROOM_LOOK_MS = 100;
+
 /** States: open → disposed. */
 export class HookPool implements Disposable {
   readonly #options: HookPoolOptions;
@@ -101,6 +111,8 @@ export class HookPool implements Disposable {
   readonly #waiting: PendingCall[] = [];
   readonly #starting = new Set<PoolWorker>();
   #hooks: ReadonlySet<string> = new Set();
+  /** Runs while calls wait for an ended thread to go. */
+  #roomTimer: ReturnType<typeof setInterval> | undefined;
   #isDisposed = false;
 
   private constructor(options: HookPoolOptions) {
@@ -109,13 +121,18 @@ export class HookPool implements Disposable {
 
   /**
    * Evaluates the hook file once, in the first worker.
-   * @throws {BundleError} when it fails, registers nothing, takes too long, or its folder has a link
-   *   that leads out of it
+   * @throws {BundleError} when it fails, registers nothing, takes too long, its folder has a link that
+   *   leads out of it, or too many threads of the model could not be stopped
    */
   static async open(options: HookPoolOptions): Promise<HookPool> {
     refuseEscapingLinks(options.model, options.directory);
     const pool = new HookPool(options);
     try {
+      const endMs = performance.now() + options.loadTimeoutMs;
+      while (!pool.#hasRoom()) {
+        if (performance.now() >= endMs) throw new BundleError(options.model, pool.#unstoppable());
+        await new Promise((resolve) => setTimeout(resolve, ROOM_LOOK_MS));
+      }
       const first = await pool.#start();
       pool.#idle.push(first);
     } catch (error) {
@@ -166,8 +183,9 @@ export class HookPool implements Disposable {
 
   [Symbol.dispose](): void {
     this.#isDisposed = true;
+    clearInterval(this.#roomTimer);
     for (const worker of this.#starting) {
-      endWorker(worker);
+      this.#end(worker);
       worker.abort?.(this.#unloaded());
     }
     for (const call of this.#waiting.splice(0)) {
@@ -178,9 +196,31 @@ export class HookPool implements Disposable {
       clearTimeout(worker.call?.timer);
       worker.call?.reject(this.#unloaded());
       worker.session?.[Symbol.dispose]();
-      endWorker(worker);
+      this.#end(worker);
     }
     this.#busy.clear();
+  }
+
+  /** Ends a worker; one that is not at rest may be in code that cannot be ended. */
+  #end({ worker, port, thread, call, unwatch }: PoolWorker, isAtRest = call === undefined): void {
+    unwatch?.();
+    port.onmessage = null;
+    port.close();
+    worker.terminate();
+    if (!thread || isAtRest) return;
+    endedThreads.add(this.#options.model, thread);
+    thread.yieldToOthers();
+  }
+
+  #hasRoom(): boolean {
+    const { model, maxEndedThreads = MAX_ENDED_THREADS } = this.#options;
+    return endedThreads.count(model) < maxEndedThreads;
+  }
+
+  #unstoppable(): string {
+    const { model } = this.#options;
+    return `${endedThreads.count(model)} threads of its hooks run code that cannot be stopped; ` +
+      "they are to end first";
   }
 
   #unloaded(): UnavailableError {
@@ -230,20 +270,41 @@ export class HookPool implements Disposable {
     const { size } = this.#options;
     if (this.#isDisposed || this.#waiting.length <= this.#starting.size) return;
     if (this.#idle.length + this.#busy.size + this.#starting.size >= size) return;
+    if (!this.#hasRoom()) return this.#awaitRoom();
     this.#start().then(
       (started) => {
-        if (this.#isDisposed) endWorker(started);
+        if (this.#isDisposed) this.#end(started);
         else this.#release(started);
       },
       (error) => {
         // With no other worker alive nobody would ever answer the calls that wait.
         if (this.#idle.length + this.#busy.size + this.#starting.size > 0) return;
-        for (const call of this.#waiting.splice(0)) {
-          clearTimeout(call.timer);
-          call.reject(new InternalError(String(error.message), { cause: error }));
-        }
+        this.#rejectWaiting(new InternalError(String(error.message), { cause: error }));
       },
     );
+  }
+
+  #rejectWaiting(error: InternalError): void {
+    for (const call of this.#waiting.splice(0)) {
+      clearTimeout(call.timer);
+      call.reject(error);
+    }
+  }
+
+  /** Starts a worker once an ended thread has gone; calls wait for that no longer than one may take. */
+  #awaitRoom(): void {
+    if (this.#roomTimer !== undefined) return;
+    const endMs = performance.now() + this.#options.callTimeoutMs;
+    this.#roomTimer = setInterval(() => {
+      const isLate = performance.now() >= endMs;
+      if (this.#waiting.length > 0 && !isLate && !this.#hasRoom()) return;
+      clearInterval(this.#roomTimer);
+      this.#roomTimer = undefined;
+      if (this.#hasRoom()) return this.#grow();
+      if (this.#idle.length + this.#busy.size + this.#starting.size > 0) return;
+      const model = JSON.stringify(this.#options.model);
+      this.#rejectWaiting(new InternalError(`Model ${model}: ${this.#unstoppable()}`));
+    }, ROOM_LOOK_MS);
   }
 
   /** Gives a free worker the next live call, or parks it. */
@@ -302,7 +363,7 @@ export class HookPool implements Disposable {
       if (at < 0) return;
       this.#idle.splice(at, 1);
     }
-    endWorker(lost);
+    this.#end(lost, false);
     clearTimeout(lost.call?.timer);
     lost.call?.reject(error);
     lost.call = undefined;
@@ -378,11 +439,10 @@ export class HookPool implements Disposable {
     port.onmessageerror = () => end("it sent an unreadable message", "crash");
     worker.onmessage = ({ data }: MessageEvent<FromSandbox>) => {
       if (data.type === "started") {
-        started.unwatch = memoryWatch.add(
-          data.thread,
-          memoryBytes,
-          () => end(exhausted, "memory"),
-        );
+        // Where threads cannot be told apart the other bounds still hold.
+        const thread = started.thread = KernelThread.ofWorker(data.thread);
+        started.unwatch = thread &&
+          memoryWatch.add(thread, memoryBytes, () => end(exhausted, "memory"));
       } else if (data.isExhausted) end(exhausted, "memory");
       else end(data.reason, "crash");
     };
@@ -412,7 +472,7 @@ export class HookPool implements Disposable {
       this.#hooks = new Set(kind === "meta" ? ["run"] : HOOKS.filter((hook) => loaded[hook]));
       return started;
     } catch (error) {
-      endWorker(started);
+      this.#end(started, false);
       throw new BundleError(model, `model.ts: ${(error as Error).message}`);
     } finally {
       this.#starting.delete(started);
@@ -426,13 +486,7 @@ const HOOKS = ["preprocess", "postprocess"] as const;
 const NO_GRANTS: HookGrants = { allowRead: [], allowNet: [], allowEnv: [] };
 /** Threads of all pools share one process and so one watch. */
 const memoryWatch = new MemoryWatch();
-
-function endWorker({ worker, port, unwatch }: PoolWorker): void {
-  unwatch?.();
-  port.onmessage = null;
-  port.close();
-  worker.terminate();
-}
+const endedThreads = new EndedThreads();
 
 /** Milliseconds from now; a timer cannot wait longer than 2³¹−1. */
 function untilMs(atMs: number): number {

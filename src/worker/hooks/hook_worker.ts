@@ -47,6 +47,7 @@ let current: MetaCall | undefined;
 let guard: Guard;
 /** When the call in progress is to be over. */
 let endMs: number | undefined;
+let isStrayReported = false;
 
 globalThis.addEventListener("message", (event) => {
   const { port, load: options } = (event as MessageEvent<ToSandbox>).data;
@@ -150,19 +151,23 @@ function watchThread(memoryBytes: number, collect: () => void): void {
     collect();
     if (isOver()) post({ type: "exhausted" });
   }, HEAP_CHECK_MS);
-  let isReported = false;
-  const stray = (event: Event, error: unknown) => {
+  const take = (event: Event, error: unknown) => {
     event.preventDefault();
     event.stopImmediatePropagation();
-    if (isReported) return;
-    isReported = true;
-    post({ type: "stray", message: describe(error) });
+    guard.schedule(() => reportStray(error));
   };
-  globalThis.addEventListener("error", (event) => stray(event, (event as ErrorEvent).error));
+  globalThis.addEventListener("error", (event) => take(event, (event as ErrorEvent).error));
   globalThis.addEventListener(
     "unhandledrejection",
-    (event) => stray(event, (event as PromiseRejectionEvent).reason),
+    (event) => take(event, (event as PromiseRejectionEvent).reason),
   );
+}
+
+/** Reports an error that nobody caught, in the guard: what describes it may be the hook's own code. */
+function reportStray(error: unknown): void {
+  if (isStrayReported) return;
+  isStrayReported = true;
+  post({ type: "stray", message: describe(error) });
 }
 
 /** A full garbage collection, which V8 offers to those who ask before the context is made. */
@@ -186,6 +191,7 @@ async function load(options: HookLoad): Promise<void> {
     guard = makeGuard({
       budgetMs: () => endMs === undefined ? options.callTimeoutMs : endMs - now(),
       onTimeout: () => post({ type: "overrun" }),
+      onError: reportStray,
     });
     const evaluate = await compileHookFile(options.source);
     sealRealm({

@@ -5,6 +5,8 @@
  * door of the threads that touched new pages meanwhile, in proportion to their page faults.
  */
 
+import type { KernelThread } from "./kernel_thread.ts";
+
 const PAGE_BYTES = 4096;
 /** Between looks; a thread touches some 100 MiB in this time. */
 const LOOK_MS = 50;
@@ -25,15 +27,12 @@ export class MemoryWatch {
   #timer: ReturnType<typeof setInterval> | undefined;
 
   /**
-   * Watches a thread, found by the number Deno names it by.
+   * Watches a thread.
    * @returns ends the watch
    */
-  add(thread: number, limitBytes: number, onExceeded: () => void): () => void {
-    const taskPath = findTask(`worker-${thread}`);
-    // Where threads cannot be told apart the other bounds still hold.
-    if (taskPath === undefined) return () => {};
+  add({ path }: KernelThread, limitBytes: number, onExceeded: () => void): () => void {
     const entry: Watched = {
-      taskPath,
+      taskPath: path,
       limitBytes,
       onExceeded,
       baseFaults: 0,
@@ -86,16 +85,4 @@ function faultsOf(path: string): number {
   } catch {
     return 0;
   }
-}
-
-function findTask(name: string): string | undefined {
-  try {
-    for (const { name: task } of Deno.readDirSync("/proc/self/task")) {
-      const path = `/proc/self/task/${task}`;
-      if (Deno.readTextFileSync(`${path}/comm`).trim() === name) return path;
-    }
-  } catch {
-    // No proc file system, or a thread that ended while we looked.
-  }
-  return undefined;
 }

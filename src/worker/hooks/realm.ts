@@ -60,8 +60,12 @@ export function sealRealm({ grants, guard, log }: RealmOptions): void {
   const timers = makeTimers(guard);
   const kept = new Set([...KEPT, ...(grants.net ? KEPT_FOR_NET : [])]);
   const { granted, network } = grantedApi(grants, guard);
-  // They carry the messages between the pool and this thread.
-  for (const type of [MessagePort, MessageEvent, Event, EventTarget]) freezeChain(type.prototype);
+  refuseThreadEvents();
+  // They carry the messages between the pool and this thread, and the errors that nobody caught.
+  for (const type of [MessagePort, MessageEvent, ErrorEvent, PromiseRejectionEvent]) {
+    freezeChain(type.prototype);
+  }
+  keepFromLoops();
   const getRandomValues = crypto.getRandomValues.bind(crypto);
   const randomUUID = crypto.randomUUID.bind(crypto);
   const clock = performance.now.bind(performance);
@@ -84,6 +88,34 @@ export function sealRealm({ grants, guard, log }: RealmOptions): void {
   delete (AbortSignal as { timeout?: unknown }).timeout;
   // Call sites lead to the functions, and so to the values, of the code that called.
   Object.defineProperty(Error, "prepareStackTrace", { value: undefined });
+}
+
+/**
+ * Between the calls Deno's own code runs outside the guard, where nothing stops a loop. These are the parts
+ * of the language it stands on that a hook could put one into. Arrays are iterated there too, but to keep
+ * hooks from changing that would cost every spread of an array a tenfold.
+ */
+function keepFromLoops(): void {
+  Object.freeze(Promise);
+  Object.freeze(Promise.prototype);
+  for (const key of ["call", "apply", "bind"]) {
+    Object.defineProperty(Function.prototype, key, { writable: false, configurable: false });
+  }
+  // What waits for it would go on outside.
+  delete (Atomics as { waitAsync?: unknown }).waitAsync;
+}
+
+/** Events of the thread itself come from outside the guard too. */
+function refuseThreadEvents(): void {
+  const { addEventListener } = EventTarget.prototype;
+  const { apply } = Reflect;
+  const thread = globalThis;
+  EventTarget.prototype.addEventListener = function (this: EventTarget | undefined, ...args) {
+    if (this === undefined || this === null || this === thread) {
+      throw new TypeError("hooks hear of no events of their thread");
+    }
+    return apply(addEventListener, this, args);
+  };
 }
 
 function freezeChain(prototype: object): void {
