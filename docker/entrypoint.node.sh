@@ -3,7 +3,7 @@
 # passed on, so other commands work too: docker run reactantserver bundle validate /models/mine
 set -eu
 
-timeout=${REACTANT_GPU_RECLAIM_TIMEOUT_SECONDS:-30}
+patience=${REACTANT_GPU_RECLAIM_TIMEOUT_SECONDS:-30}
 ceiling=${REACTANT_GPU_RECLAIM_MAX_USED_PERCENT:-15}
 interval=2
 
@@ -16,9 +16,26 @@ is_count() {
   esac
 }
 
-# Prints one line for each visible GPU that uses more than the ceiling.
+# The GPUs that this node will use, as nvidia-smi takes them: what REACTANT_GPUS or CUDA_VISIBLE_DEVICES
+# lists. Nothing: all that there are. Others may be as full as they like.
+chosen_gpus() {
+  list=${REACTANT_GPUS-${CUDA_VISIBLE_DEVICES-}}
+  if is_count "$list" && [ -n "${REACTANT_GPUS-}" ]; then
+    index=0
+    list=
+    while [ "$index" -lt "$REACTANT_GPUS" ] && [ "$index" -lt 64 ]; do
+      list="$list$index,"
+      index=$((index + 1))
+    done
+  fi
+  echo "$list" | tr -d '[:space:]' | sed 's/^,*//; s/,*$//'
+}
+
+# Prints one line for each of them that uses more than the ceiling. A driver that hangs is not waited for.
 busy_gpus() {
-  nvidia-smi --query-gpu=index,memory.used,memory.total --format=csv,noheader,nounits 2>/dev/null |
+  gpus=$(chosen_gpus)
+  timeout 10 nvidia-smi ${gpus:+-i "$gpus"} --query-gpu=index,memory.used,memory.total \
+    --format=csv,noheader,nounits 2>/dev/null |
     while IFS=', ' read -r index used total; do
       is_count "$used" && is_count "$total" && [ "$total" -gt 0 ] || continue
       percent=$((used * 100 / total))
@@ -29,7 +46,7 @@ busy_gpus() {
 # A container that was just stopped may not have given its memory back yet; one that preallocates would
 # fail to start on what is left.
 wait_for_memory() {
-  is_count "$timeout" && [ "$timeout" -gt 0 ] || return 0
+  is_count "$patience" && [ "$patience" -gt 0 ] || return 0
   is_count "$ceiling" || {
     say "REACTANT_GPU_RECLAIM_MAX_USED_PERCENT=$ceiling is no whole number; using 15"
     ceiling=15
@@ -43,11 +60,13 @@ wait_for_memory() {
     done
     return 0
   fi
+  # As process 1, without an init, a signal that nobody listens for is lost.
+  trap 'exit 0' INT TERM
   waited=0
   while busy=$(busy_gpus) && [ -n "$busy" ]; do
     echo "$busy" | while read -r line; do say "$line"; done
-    if [ "$waited" -ge "$timeout" ]; then
-      say "still more than $ceiling% in use after $timeout s; starting anyway"
+    if [ "$waited" -ge "$patience" ]; then
+      say "still more than $ceiling% in use after $patience s; starting anyway"
       return 0
     fi
     sleep "$interval"
@@ -55,10 +74,13 @@ wait_for_memory() {
   done
 }
 
-# Commands other than serving need no GPU.
+# Commands other than serving need no GPU, nor does a gateway alone.
 case ${1-} in
 '' | serve | -*)
-  [ "${REACTANT_GPUS-}" = 0 ] || wait_for_memory
+  case ${REACTANT_GPUS-}:${REACTANT_ROLE-} in
+  0:* | *:[Gg][Aa][Tt][Ee][Ww][Aa][Yy]) ;;
+  *) wait_for_memory ;;
+  esac
   ;;
 esac
 exec reactantserver "$@"

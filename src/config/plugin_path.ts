@@ -11,7 +11,9 @@ const PLUGIN_FILES: Readonly<Record<BackendName, string>> = {
 };
 
 /**
- * The path of a platform's PJRT plugin: the configured one, else the one setup fetched.
+ * The path of a platform's PJRT plugin: the configured one, else the one setup fetched. Links are followed,
+ * because the CUDA plugin looks for its libraries relative to where it lies, and the loader takes the
+ * link's folder for that.
  *
  * @param configured `runtime.pjrt_plugin`; empty when not configured
  * @throws {ConfigError} when there is no such file, saying what to do
@@ -22,7 +24,7 @@ export function findPlugin(
   folders: readonly string[] = pluginFolders(),
 ): string {
   if (configured !== "") {
-    if (isFile(configured)) return configured;
+    if (isFile(configured)) return Deno.realPathSync(configured);
     throw new ConfigError(
       `PJRT plugin ${JSON.stringify(configured)} does not exist; correct --pjrt-plugin ` +
         "(REACTANT_PJRT_PLUGIN, runtime.pjrt_plugin)",
@@ -30,7 +32,7 @@ export function findPlugin(
   }
   const candidates = folders.map((folder) => `${folder}/${PLUGIN_FILES[backend]}`);
   const found = candidates.find(isFile);
-  if (found !== undefined) return found;
+  if (found !== undefined) return Deno.realPathSync(found);
   const remedy = backend === "cpu"
     ? "run `scripts/setup` to fetch it, or give a plugin's path with --pjrt-plugin"
     : "give the path of xla_cuda_plugin.so with --pjrt-plugin, or use --backend cpu";

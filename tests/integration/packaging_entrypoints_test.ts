@@ -156,10 +156,25 @@ Deno.test("entrypoint.node.sh waits for GPU memory, for a while", async () => {
       const off = await start({ ...busy, REACTANT_GPU_RECLAIM_TIMEOUT_SECONDS: timeout });
       assert.deepEqual([off.out, off.err], ["started with \n", ""]);
     }
-    // Other commands and CPU nodes do not care.
-    const command = await start(busy, "bundle", "validate");
+    // Only the GPUs of this node count.
+    writeScript(
+      `${bin}/nvidia-smi`,
+      `[ "$1" = -i ] || exit 9; echo "$2" > ${bin}/list; echo "0, 1, 1000"`,
+    );
+    const asked = async (env: Record<string, string>) => {
+      await start(env);
+      return Deno.readTextFileSync(`${bin}/list`).trim();
+    };
+    assert.equal(await asked({ CUDA_VISIBLE_DEVICES: "2,3" }), "2,3");
+    assert.equal(await asked({ CUDA_VISIBLE_DEVICES: "2" }), "2");
+    assert.equal(await asked({ CUDA_VISIBLE_DEVICES: "2,3", REACTANT_GPUS: "2" }), "0,1");
+    assert.equal(await asked({ REACTANT_GPUS: " GPU-8a56, 2, " }), "GPU-8a56,2");
+    writeScript(`${bin}/nvidia-smi`, 'echo "0, 160, 1000"');
+    // Other commands, CPU nodes and gateways do not care.
+    const command = await start({}, "bundle", "validate");
     assert.deepEqual([command.out, command.err], ["started with bundle validate\n", ""]);
-    assert.equal((await start({ ...busy, REACTANT_GPUS: "0" })).err, "");
+    assert.equal((await start({ REACTANT_GPUS: "0" })).err, "");
+    assert.equal((await start({ REACTANT_ROLE: "Gateway" })).err, "");
   } finally {
     Deno.removeSync(bin, { recursive: true });
   }
