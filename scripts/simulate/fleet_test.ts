@@ -60,6 +60,7 @@ Deno.test("simulation: the report has a row and a bar for every scenario", () =>
   const result = small("round_robin");
   const { table, svg, markdown } = report({
     seed: 5,
+    load: FLEET,
     results: [{ name: "first & only", result }],
     speeds: [{ name: "first", perSecond: 2e6 }],
   });
@@ -68,6 +69,17 @@ Deno.test("simulation: the report has a row and a bar for every scenario", () =>
   assert.match(svg, /first &amp; only/);
   assert.doesNotMatch(svg, /NaN|undefined/);
   assert.ok(markdown.includes(table));
+});
+
+Deno.test("simulation: a row of the page is what the code gives", () => {
+  const page = Deno.readTextFileSync(new URL("../../docs/fleet_simulation.md", import.meta.url));
+  const seed = Number(/--seed (\d+)/.exec(page)![1]);
+  const { name, scheduling } = SCENARIOS.at(-1)!;
+  const result = simulate({ ...FLEET, seed, scheduling });
+  const { table } = report({ seed, load: FLEET, results: [{ name, result }], speeds: [] });
+  const row = (text: string) =>
+    text.split("\n").find((line) => line.startsWith(`| ${name} `))!.replaceAll(/ +/g, " ");
+  assert.equal(row(page), row(table));
 });
 
 Deno.test("event queue: events come out by time", () => {

@@ -2,11 +2,13 @@
 
 import { chart } from "./chart.ts";
 import type { RunResult } from "./fleet.ts";
-import { FLEET } from "./scenarios.ts";
+import type { FLEET } from "./scenarios.ts";
 
 /** Everything that was found. */
 export interface Findings {
   readonly seed: number;
+  /** The fleet and its load, as every scenario had it unless it says otherwise. */
+  readonly load: typeof FLEET;
   readonly results: readonly { readonly name: string; readonly result: RunResult }[];
   readonly speeds: readonly { readonly name: string; readonly perSecond: number }[];
 }
@@ -87,7 +89,7 @@ export function report(findings: Findings): { table: string; markdown: string; s
       })),
     },
   ]);
-  return { table, svg, markdown: page(findings.seed, table) };
+  return { table, svg, markdown: page(findings, table) };
 }
 
 function markdownTable(rows: readonly (readonly string[])[]): string {
@@ -100,26 +102,31 @@ function markdownTable(rows: readonly (readonly string[])[]): string {
   );
 }
 
-function page(seed: number, table: string): string {
-  const { workers, models, requestsPerSecond, seconds, warmUpSeconds, budgetBytes } = FLEET;
+function page({ seed, load }: Findings, table: string): string {
+  const { workers, models, requestsPerSecond, seconds, warmUpSeconds, budgetBytes } = load;
   return `# Fleet simulation
 
-\`deno task simulate --write\` made this page with seed ${seed}. It runs the gateway's own routing and
-packing code (\`src/gateway/routing\`, \`src/gateway/packing\`) in simulated time; only the workers and the
-clock are made up. The figures of the first table are the same for the same seed on any machine; the
-second table is this machine's.
+The gateway's own routing and packing code (\`src/gateway/routing\`, \`src/gateway/packing\`) in simulated
+time; only the workers and the clock are made up. This made the page:
+
+\`\`\`sh short=seconds:15
+./scripts/deno task simulate --seed ${seed} --seconds 90 --out docs
+\`\`\`
+
+The figures of the first table are the same for the same seed on any machine; the second table is this
+machine's.
 
 ${workers} workers with ${
     budgetBytes / 1e9
   } GB of weight memory each serve ${models} models of 0.1 to 3 GB.
 ${requestsPerSecond} requests per second arrive at random; popularity follows Zipf's law (exponent
-${FLEET.zipfExponent}), and every ${FLEET.driftSeconds} s ${FLEET.driftSwaps} pairs of ranks change places,
+${load.zipfExponent}), and every ${load.driftSeconds} s ${load.driftSwaps} pairs of ranks change places,
 hot ones among them. A worker runs one dispatch at a time, takes along what waits for the same model up to
 its batch, and loads weights that are not resident at ${
-    FLEET.loadBytesPerSecond / 1e9
+    load.loadBytesPerSecond / 1e9
   } GB/s. Measured are
 the ${seconds - warmUpSeconds} s after the first ${warmUpSeconds}, the load in windows of
-${FLEET.windowSeconds} s.
+${load.windowSeconds} s.
 
 ![Load spread, weight traffic and churn by scenario](fleet_simulation.svg)
 

@@ -5,9 +5,10 @@
  */
 
 import assert from "node:assert/strict";
+import { cpSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { attribute, type Block } from "../../scripts/docs/page.ts";
+import { attribute, type Block, isRun, scriptOf } from "../../scripts/docs/page.ts";
 import { freePort } from "./server.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -19,9 +20,11 @@ const WORKERS = 4;
 
 /** What of the checkout a reader's own folder has; the rest he makes. */
 const LINKED = [
-  ...[".cache", ".deno-version", "deno.json", "deno.lock"],
-  ...["docker", "docs", "examples", "ffi", "proto", "scripts", "src"],
+  ...[".cache", ".deno-version", "deno.lock"],
+  ...["docker", "examples", "ffi", "proto", "scripts", "src"],
 ];
+/** Tasks of much code: under another path Deno would transpile, and keep, the whole program once more. */
+const FROM_ROOT = /(?<=\bdeno run -A )(?=scripts\/(bench|compile|simulate|soak)\b)/g;
 
 /** A running server of a page. */
 interface Running {
@@ -46,11 +49,19 @@ export class Manual implements AsyncDisposable {
   #running: Running | undefined;
   #ownPorts: Ports | undefined;
   #lastOutput = "";
+  /** The script before could not be run, so what it prints is not there. */
+  #lacksOutput = false;
 
   constructor() {
     this.#folder = Deno.makeTempDirSync({ prefix: "manual-" });
     for (const name of LINKED) Deno.symlinkSync(join(root, name), join(this.#folder, name));
-    // Not a link: under another path Deno would transpile, and keep, the whole program once more.
+    // Copies, where scripts write: pages of the manual.
+    cpSync(join(root, "docs"), join(this.#folder, "docs"), { recursive: true });
+    Deno.writeTextFileSync(
+      join(this.#folder, "deno.json"),
+      Deno.readTextFileSync(join(root, "deno.json")).replaceAll(FROM_ROOT, root),
+    );
+    // Not a link, for the reason of FROM_ROOT.
     Deno.writeTextFileSync(
       join(this.#folder, "main.ts"),
       `import { main } from "file://${root}src/cli/mod.ts";\nDeno.exit(await main(Deno.args));\n`,
@@ -65,9 +76,20 @@ export class Manual implements AsyncDisposable {
     Deno.chmodSync(program, 0o755);
   }
 
+  /** A program that a block needs and that is not here; such a block is left out. */
+  lacking(block: Block): string | undefined {
+    return attribute(block, "needs")?.split(",").find((program) => !this.#has(program));
+  }
+
+  /** A file that the pages so far have left in the reader's folder. */
+  read(path: string): string {
+    return Deno.readTextFileSync(join(this.#folder, path));
+  }
+
   /** Runs the blocks of one page in order. Its server ends with it, unless its block says `keep`. */
   async page(blocks: readonly Block[]): Promise<void> {
     const startsOne = blocks.some((block) => isServer(block) && !block.words.includes("keep"));
+    this.#lacksOutput = false;
     // Known from the start, because files that are written before the server name its ports.
     this.#ownPorts = startsOne ? freePorts() : undefined;
     try {
@@ -92,17 +114,22 @@ export class Manual implements AsyncDisposable {
       const path = join(this.#folder, file);
       Deno.mkdirSync(dirname(path), { recursive: true });
       Deno.writeTextFileSync(path, this.#withFreePorts(text));
-    } else if (language === "text") this.#expect(block);
-    else if (isServer(block)) await this.#start(block);
-    else if (language === "sh" && words[0] !== "no-run") {
-      const { code, output } = await this.#script(this.#withFreePorts(text));
+    } else if (language === "text") {
+      if (!this.#lacksOutput && words[0] !== "shape") this.#expect(block);
+    } else if (isServer(block)) await this.#start(block);
+    else if (isRun(block)) {
+      this.#lacksOutput = this.lacking(block) !== undefined;
+      if (this.#lacksOutput) return;
+      const { code, output } = await this.script(block);
       const wanted = Number(attribute(block, "exit") ?? 0);
       assert.equal(code, wanted, `${place} ended with ${code}:\n${text}\n${output}`);
       this.#lastOutput = output;
     }
   }
 
-  async #script(text: string): Promise<{ code: number; output: string }> {
+  /** Runs a block's script, to whatever end. */
+  async script(block: Block): Promise<{ code: number; output: string }> {
+    const text = this.#withFreePorts(scriptOf(block));
     // One stream, so that lines stay in the order in which they were written.
     const { code, stdout } = await new Deno.Command("bash", {
       args: ["-e", "-o", "pipefail", "-c", `exec 2>&1\n${text}`],
@@ -122,7 +149,7 @@ export class Manual implements AsyncDisposable {
     const isKept = words.includes("keep");
     if (isKept) this.#keptPorts = freePorts();
     const process = new Deno.Command("bash", {
-      args: ["-c", `exec 2>&1\nexec ${this.#withFreePorts(text).trim()}`],
+      args: ["-c", `exec 2>&1\n${this.#withFreePorts(replacingShell(text))}`],
       cwd: this.#folder,
       env: this.#environment(),
       stdin: "null",
@@ -179,14 +206,24 @@ export class Manual implements AsyncDisposable {
     });
   }
 
+  /** Go's tools are where the interop tests build them. */
+  get #path(): string {
+    return `${this.#folder}/bin:${Deno.env.get("PATH")}:${root}.cache/go/bin`;
+  }
+
+  #has(program: string): boolean {
+    return this.#path.split(":").some((folder) => isFile(join(folder, program)));
+  }
+
   /** Keeps servers apart from those of other tests; a reader has none of it set. */
   #environment(): Record<string, string> {
     const environment: Record<string, string> = {
-      PATH: `${this.#folder}/bin:${Deno.env.get("PATH")}`,
+      PATH: this.#path,
       REACTANT_GPUS: "0",
       REACTANT_WORKER_THREADS: "1",
       REACTANT_RUNTIME_DIR: `${this.#folder}/run`,
       REACTANT_GATEWAY_HEALTH_INTERVAL_SECONDS: "1",
+      REACTANTSERVER_UNPACK_DIR: `${this.#folder}/unpacked`,
       INFERENCE_SERVER_CACHE_DIR: `${this.#folder}/compiled`,
       INFERENCE_SERVER_MODEL_POLL_SECONDS: "0.5",
       NO_COLOR: "1",
@@ -217,6 +254,19 @@ function removeTranspiled(folder: string): void {
 
 function isServer({ language, words }: Block): boolean {
   return language === "sh" && words[0] === "server";
+}
+
+/** The command becomes the shell's process, so that signals reach it; variables may stand before it. */
+function replacingShell(command: string): string {
+  return command.trim().replace(/^(?:[A-Z_]+=\S+ )*/, "$&exec ");
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
 }
 
 async function stop(running: Running | undefined): Promise<void> {

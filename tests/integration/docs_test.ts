@@ -5,10 +5,16 @@ import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { metricNames } from "../../scripts/docs/metrics.ts";
 import { stalePages } from "../../scripts/docs/mod.ts";
-import { attribute, blocksOf, proseOf } from "../../scripts/docs/page.ts";
+import {
+  attribute,
+  type Block,
+  blocksOf,
+  commandsOf,
+  isRun,
+  proseOf,
+  scriptOf,
+} from "../../scripts/docs/page.ts";
 import { parseManifest } from "../../src/bundle/manifest.ts";
-import { commandHelp } from "../../src/cli/help.ts";
-import { COMMANDS } from "../../src/cli/roles.ts";
 import { checkVariables } from "../../src/config/environment.ts";
 import {
   materialise,
@@ -17,20 +23,17 @@ import {
   resolveServerConfig,
   resolveWorker,
 } from "../../src/config/mod.ts";
+import { everyFlag, outlineOf, problemsOf } from "../harness/manual_checks.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
+/** The manual, the front page included. */
 const pages = new Map(
-  [...Deno.readDirSync(`${root}docs`)].map(({ name }) => name).filter((name) =>
-    name.endsWith(".md")
-  ).sort().map((name) => [`docs/${name}`, Deno.readTextFileSync(`${root}docs/${name}`)]),
+  ["README.md", ...[...Deno.readDirSync(`${root}docs`)].map(({ name }) => `docs/${name}`)]
+    .filter((name) => name.endsWith(".md")).sort()
+    .map((name) => [name, Deno.readTextFileSync(root + name)]),
 );
-/** Pages whose examples are those of other parts of the program. */
-const OTHERS = ["fleet_simulation", "packaging", "performance", "soak", "transport"];
-const manual = new Map(
-  [...pages].filter(([name]) => !OTHERS.some((other) => name === `docs/${other}.md`)),
-);
-const blocks = [...manual].flatMap(([name, text]) => blocksOf(name, text));
+const blocks = [...pages].flatMap(([name, text]) => blocksOf(name, text));
 
 function exists(path: string): boolean {
   try {
@@ -61,20 +64,24 @@ Deno.test("the generated parts of the manual are fresh", () => {
 
 Deno.test("every link of the manual leads somewhere", () => {
   const broken: string[] = [];
-  const readme = ["README.md", Deno.readTextFileSync(`${root}README.md`)] as const;
-  for (const [name, text] of [...pages, readme]) {
+  for (const [name, text] of pages) {
     for (const [, target] of proseOf(text).matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^[a-z]+:/.test(target!) || target!.startsWith("#")) continue;
-      const path = normalize(join(root, dirname(name), target!.replace(/#.*/, "")));
-      if (!exists(path)) broken.push(`${name}: ${target}`);
+      if (/^[a-z]+:/.test(target!)) continue;
+      const [path, anchor] = target!.split("#") as [string, string?];
+      const file = path === "" ? name : normalize(join(dirname(name), path));
+      if (!exists(root + file)) broken.push(`${name}: ${target}`);
+      else if (anchor !== undefined && !headingsOf(pages.get(file) ?? "").includes(anchor)) {
+        broken.push(`${name}: ${target} is no heading`);
+      }
     }
   }
   assert.deepEqual(broken, []);
 });
 
 Deno.test("every page of the manual is in its index", () => {
-  const index = manual.get("docs/index.md")!;
-  const missing = [...pages.keys()].map((name) => name.slice("docs/".length))
+  const index = pages.get("docs/index.md")!;
+  const missing = [...pages.keys()].filter((name) => name.startsWith("docs/"))
+    .map((name) => name.slice("docs/".length))
     .filter((name) => name !== "index.md" && !index.includes(`(${name})`));
   assert.deepEqual(missing, []);
 });
@@ -83,35 +90,74 @@ Deno.test("every block of the manual says what it is for", () => {
   const wrong = blocks.filter((block) => {
     const { language, words } = block;
     if (attribute(block, "file") !== undefined) return false;
+    const [word] = words;
+    if (attribute(block, "run-in") !== undefined) return !["sh", "python"].includes(language);
     if (language === "sh") {
-      return words.length > 0 && attribute(block, "exit") === undefined &&
-        !["server", "no-run"].includes(words[0]!);
+      return words.some((word) => !/^(exit|needs|short|run-by)=./.test(word)) &&
+        !["server", "no-run"].includes(word!);
     }
-    if (language === "yaml") return !["node", "gateway", "manifest", "other"].includes(words[0]!);
-    return !["text", "promql"].includes(language);
+    if (language === "yaml") {
+      return !["node", "gateway", "manifest", "part", "other"].includes(word!);
+    }
+    if (language === "ts") return word !== "hook";
+    return language === "text" ? word !== undefined && word !== "shape" : language !== "promql";
   });
   assert.deepEqual(wrong.map(({ place, language }) => `${place} ${language}`), []);
 });
 
-Deno.test("scripts of the manual that are not run give a reason, and name what exists", async () => {
-  const flags = await everyFlag();
-  const problems: string[] = [];
-  for (const { place, text, words } of blocks.filter(({ words }) => words[0] === "no-run")) {
-    const reason = words.slice(1).join(" ");
-    console.log(`not run: ${place} ${reason}`);
-    if (words.length < 4) problems.push(`${place}: no reason`);
-    for (
-      const [path] of `${text} ${reason}`.matchAll(/\b(docker|examples|scripts|tests)\/[\w./-]+/g)
-    ) {
-      if (!exists(root + path)) problems.push(`${place}: there is no ${path}`);
-    }
-    for (const line of text.split("\n").filter((line) => /^reactantserver /.test(line))) {
-      for (const [, flag] of line.matchAll(/ --([\w-]+)/g)) {
-        if (!flags.has(flag!)) problems.push(`${place}: there is no flag --${flag}`);
+// Steps are listed by name, also where a test's own output is not shown.
+Deno.test("scripts of the manual that are not run say why, and name what exists", async (t) => {
+  for (const block of blocks.filter(({ words }) => words[0] === "no-run")) {
+    const reason = block.words.slice(1).join(" ");
+    await t.step(`${block.place} ${reason}`, async () => {
+      assert.ok(block.words.length >= 4, "no reason");
+      for (const [path] of reason.matchAll(/\b(docs|tests|scripts)\/[\w./-]+/g)) {
+        assert.ok(exists(root + path), `there is no ${path}`);
       }
+      assert.deepEqual(await problemsOf(block, root), []);
+    });
+  }
+});
+
+Deno.test("scripts of the manual that are shortened when they are run", async (t) => {
+  for (const block of blocks.filter((block) => attribute(block, "short") !== undefined)) {
+    await t.step(`${block.place} to ${attribute(block, "short")}`, () => {
+      assert.notEqual(scriptOf(block), block.text);
+    });
+  }
+});
+
+Deno.test("what is said to be run elsewhere is run there", () => {
+  const problems: string[] = [];
+  for (const block of blocks) {
+    const test = attribute(block, "run-by");
+    const name = block.place.replace(/:\d+$/, "");
+    if (test !== undefined) {
+      const text = Deno.readTextFileSync(root + test);
+      if (!text.includes(`"${name}"`)) problems.push(`${block.place}: ${test} does not read it`);
+    }
+    const page = attribute(block, "run-in");
+    if (page === undefined) continue;
+    const there = blocksOf(page, pages.get(page)!);
+    for (const line of block.language === "sh" ? commandsOf(block) : linesOf(block)) {
+      const isThere = block.language === "sh"
+        ? there.filter(isRunAnywhere).flatMap(commandsOf).some((other) => covers(other, line))
+        : there.some((other) =>
+          attribute(other, "file") !== undefined && linesOf(other).includes(line)
+        );
+      if (!isThere) problems.push(`${block.place}: ${page} does not run ${line}`);
     }
   }
   assert.deepEqual(problems, []);
+});
+
+Deno.test("tasks that the manual names exist", () => {
+  const { tasks } = JSON.parse(Deno.readTextFileSync(`${root}deno.json`));
+  const unknown = [...pages].flatMap(([name, text]) =>
+    [...text.matchAll(/\bdeno task ([\w:]+)/g)].filter(([, task]) => !(task! in tasks))
+      .map(([, task]) => `${name}: ${task}`)
+  );
+  assert.deepEqual(unknown, []);
 });
 
 Deno.test("whole files in the manual are accepted by those who read them", () => {
@@ -124,9 +170,35 @@ Deno.test("whole files in the manual are accepted by those who read them", () =>
         assert.deepEqual(resolveGatewayConfig({ file: { name: place, text } }).warnings, []);
       },
       manifest: () => assert.deepEqual(parseManifest("example", text, true).warnings, []),
+      part: () => checkNode(place, `model_repo: /srv/models\nbase_port: 8080\n${text}`),
       other: () => assert.ok(parse(text)),
     }[kind!];
     check!();
+  }
+});
+
+Deno.test("hooks in the manual fit the types that hooks are written against", async () => {
+  const folder = Deno.makeTempDirSync();
+  try {
+    // As the page on hooks tells authors to.
+    const types = "src/worker/hooks/";
+    Deno.mkdirSync(`${folder}/helpers`);
+    for (const file of ["api.d.ts", "helpers/api.d.ts"]) {
+      Deno.copyFileSync(root + types + file, `${folder}/${file}`);
+    }
+    const files = blocks.filter(({ language }) => language === "ts").map(({ text }, index) => {
+      const path = `${folder}/hook${index}.ts`;
+      // A module, so that what two of them declare does not clash.
+      Deno.writeTextFileSync(path, `/// <reference path="./api.d.ts" />\n${text}export {};\n`);
+      return path;
+    });
+    assert.ok(files.length > 0);
+    const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["check", "--quiet", "--config", `${root}deno.json`, ...files],
+    }).output();
+    assert.ok(success, new TextDecoder().decode(stderr));
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
   }
 });
 
@@ -134,7 +206,7 @@ Deno.test("variables, metrics and flags that the manual names exist", async () =
   const flags = await everyFlag();
   const metrics = new Set(metricNames());
   const unknown: string[] = [];
-  for (const [name, text] of manual) {
+  for (const [name, text] of pages) {
     const own = proseOf(text);
     for (
       const [variable] of text.matchAll(/\b(REACTANT|INFERENCE_SERVER)_[A-Z0-9_]*[A-Z0-9]\b(?!\*)/g)
@@ -158,7 +230,7 @@ Deno.test("variables, metrics and flags that the manual names exist", async () =
 
 Deno.test("every message in Troubleshooting is one of the program's", () => {
   const text = sources();
-  const headings = [...manual.get("docs/troubleshooting.md")!.matchAll(/^### (.*)$/gm)];
+  const headings = [...pages.get("docs/troubleshooting.md")!.matchAll(/^### (.*)$/gm)];
   assert.ok(headings.length > 20);
   const unknown = headings.flatMap(([, heading]) => {
     const message = /^`+ ?(.*?) ?`+$/.exec(heading!)?.[1];
@@ -170,7 +242,7 @@ Deno.test("every message in Troubleshooting is one of the program's", () => {
 });
 
 Deno.test("the checklist is complete, and everything that it names exists", () => {
-  const text = manual.get("docs/checklist.md")!;
+  const text = pages.get("docs/checklist.md")!;
   const problems: string[] = [];
   const numbers = new Map<string, number>();
   for (const [, letter, number, rest] of text.matchAll(/^\| ([A-Z])(\d+) +\|(.*)$/gm)) {
@@ -191,21 +263,39 @@ Deno.test("the checklist is complete, and everything that it names exists", () =
   assert.deepEqual(problems, []);
 });
 
-/** Flags of other programs that the manual speaks of. */
-const FOREIGN_FLAGS = new Set(["gpus", "ipc", "shm-size", "check", "seconds"]);
+/** Flags of other programs, and of this one's scripts, that the manual speaks of. */
+const FOREIGN_FLAGS = new Set([
+  ...["allow-all", "build-arg", "gpus", "ipc", "no-remote", "shm-size"],
+  ...["check", "heap-mib", "percent", "portable", "seconds"],
+]);
 
 /** Settings that look like a metric. */
 const isSetting = (name: string) => /^worker_(client|threads|cores|names)/.test(name);
 
-async function everyFlag(): Promise<Set<string>> {
-  const flags = new Set<string>();
-  for (const { load } of COMMANDS) {
-    const { command } = await load();
-    for (const [, flag] of commandHelp("", command).matchAll(/--(?:\[no-\])?([\w-]+)/g)) {
-      flags.add(flag!);
-    }
-  }
-  return flags;
+/** The anchors that a page's headings get: lower case, without punctuation, dashes for blanks. */
+function headingsOf(page: string): string[] {
+  return Array.from(
+    proseOf(page).matchAll(/^#+ (.*)$/gm),
+    ([, heading]) =>
+      heading!.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").trim().replaceAll(" ", "-"),
+  );
+}
+
+/** Lines of a program, those aside that only speak to people. */
+function linesOf({ text }: Block): string[] {
+  return text.split("\n").map((line) => line.trimEnd())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+function isRunAnywhere(block: Block): boolean {
+  return isRun(block) || attribute(block, "run-by") !== undefined;
+}
+
+/** Whether a command is the other one, up to the values of its options, perhaps with more of them. */
+function covers(command: string, other: string): boolean {
+  const [whole, part] = [outlineOf(command), outlineOf(other)];
+  return part.start.every((word, index) => whole.start[index] === word) &&
+    part.options.every((option) => whole.options.includes(option));
 }
 
 function checkNode(place: string, text: string): void {
