@@ -98,7 +98,12 @@ Deno.test("config print --json gives the node file's settings, per-model blocks 
       source: "file",
       name: `${file}: model_repo`,
     });
-    assert.equal(settings["scheduler.models.resnet.weight"].value, 2.5);
+    assert.deepEqual(settings["scheduler.models.resnet.weight"], {
+      value: 2.5,
+      source: "file",
+      name: `${file}: global.scheduler.models.resnet.weight`,
+    });
+    assert.equal(settings["scheduler.models.resnet.max_batch_size"].source, "default");
   } finally {
     Deno.removeSync(file);
   }

@@ -24,24 +24,26 @@ const MODEL_BLOCKS: readonly (readonly [
   ["hooks.models", (config) => config.hooks.models],
 ];
 
-/** Every setting in the order of the table; per-model blocks follow, with the file as their origin. */
+/** Every setting in the order of the table; per-model blocks follow. */
 export function settingsOf(config: ServerConfig, origins: Origins): Setting[] {
+  const originOf = (path: string): Origin => origins.get(path) ?? { source: "default", name: "" };
   const settings: Setting[] = SERVER_KEYS.map(({ path, fields }) => {
     let value: unknown = config;
     for (const field of fields) value = (value as Record<string, unknown>)[field];
     return {
       path,
       value: (value ?? null) as Setting["value"],
-      origin: origins.get(path) ?? { source: "default", name: "" },
+      origin: originOf(path),
     };
   });
   for (const [path, blocks] of MODEL_BLOCKS) {
     for (const [model, block] of blocks(config)) {
       for (const [field, value] of Object.entries(block)) {
+        const key = `${path}.${model}.${fileSpelling(field)}`;
         settings.push({
-          path: `${path}.${model}.${fileSpelling(field)}`,
+          path: key,
           value: (value ?? null) as Setting["value"],
-          origin: { source: "file", name: "node file" },
+          origin: originOf(key),
         });
       }
     }

@@ -22,7 +22,7 @@ export interface Origin {
   readonly name: string;
 }
 
-/** The origin of every key, by path (`runtime.mem_fraction`). */
+/** The origin of every key, by path (`runtime.mem_fraction`, `scheduler.models.bert.weight`). */
 export type Origins = ReadonlyMap<string, Origin>;
 
 /** One worker's settings as a file gives them. */
@@ -30,8 +30,8 @@ export interface FileLayer {
   /** The file's name, for messages. */
   readonly file: string;
   readonly values: Mapping;
-  /** The place in the file of a key given by its path. */
-  readonly placeOf: (path: string) => string;
+  /** The place in the file of a key given by the names on the way to it. */
+  readonly placeOf: (path: readonly string[]) => string;
 }
 
 /** Everything a configuration is made from, strongest first. */
@@ -71,8 +71,8 @@ export function resolveServerConfig(sources: ConfigSources): ResolvedConfig {
     origins.set(key.path, origin);
     assign(root, key.fields, value);
   }
-  assign(root, ["scheduler", "models"], resolveSchedulerModels(sources.file));
-  assign(root, ["hooks", "models"], resolveHooksModels(sources.file));
+  assign(root, ["scheduler", "models"], resolveSchedulerModels(sources.file, origins));
+  assign(root, ["hooks", "models"], resolveHooksModels(sources.file, origins));
   // Every field has a row (`RowTree`) and each row gives its field's type, so the tree is complete.
   const config = root as unknown as ServerConfig;
   return { config, origins, warnings: [...warnings, ...adviceOn(config, origins)] };
@@ -97,9 +97,10 @@ function resolveKey(key: Key, sources: ConfigSources): { value: Leaf; origin: Or
     return { value: accept(key.row, key.row.fromText(text), origin.name, text), origin };
   }
   if (sources.file !== undefined) {
-    const raw = valueAt(sources.file.values, key.path.split("."));
+    const path = key.path.split(".");
+    const raw = valueAt(sources.file.values, path);
     if (raw !== undefined) {
-      const name = `${sources.file.file}: ${sources.file.placeOf(key.path)}`;
+      const name = `${sources.file.file}: ${sources.file.placeOf(path)}`;
       return {
         value: accept(key.row, key.row.fromFile(raw), name, raw),
         origin: { source: "file", name },
@@ -123,54 +124,72 @@ function isOptionalVariable(name: string): boolean {
 /** Reads one field of a model's block. */
 type ReadField = <T extends Leaf>(field: string, row: Row<T>) => T;
 
-function resolveSchedulerModels(file: FileLayer | undefined): Map<string, ModelSchedulerConfig> {
-  return resolveModels(file, "scheduler", (read) => {
+function resolveSchedulerModels(
+  file: FileLayer | undefined,
+  origins: Map<string, Origin>,
+): Map<string, ModelSchedulerConfig> {
+  return resolveModels(file, "scheduler", origins, (read, at) => {
+    const residency = read("residency", MODEL_ROWS.residency);
     const isPinned = read("pinToGpu", MODEL_ROWS.pinToGpu);
+    const pin = `${at}.pin_to_gpu`;
+    if (residency === undefined && isPinned) origins.set(`${at}.residency`, origins.get(pin)!);
+    // It has no field of its own.
+    origins.delete(pin);
     return {
       weight: read("weight", MODEL_ROWS.weight),
-      residency: read("residency", MODEL_ROWS.residency) ?? (isPinned ? "device" : undefined),
+      residency: residency ?? (isPinned ? "device" : undefined),
       maxBatchSize: read("maxBatchSize", MODEL_ROWS.maxBatchSize),
     };
   });
 }
 
-function resolveHooksModels(file: FileLayer | undefined): Map<string, ModelHooksConfig> {
-  return resolveModels(file, "hooks", (read) => ({
+function resolveHooksModels(
+  file: FileLayer | undefined,
+  origins: Map<string, Origin>,
+): Map<string, ModelHooksConfig> {
+  return resolveModels(file, "hooks", origins, (read) => ({
     allowRead: read("allowRead", MODEL_HOOKS_ROWS.allowRead),
     allowNet: read("allowNet", MODEL_HOOKS_ROWS.allowNet),
     allowEnv: read("allowEnv", MODEL_HOOKS_ROWS.allowEnv),
   }));
 }
 
-/** The blocks of `<name>.models`, by model. */
+/** The blocks of `<name>.models`, by model; `make` is given the path of each, too. */
 function resolveModels<M>(
   file: FileLayer | undefined,
   name: string,
-  make: (read: ReadField) => M,
+  origins: Map<string, Origin>,
+  make: (read: ReadField, at: string) => M,
 ): Map<string, M> {
   const models = new Map<string, M>();
   if (file === undefined) return models;
-  const at = file.placeOf(`${name}.models`);
-  const blocks = asBlock(valueAt(file.values, [name, "models"]), file.file, at);
+  const above = [name, "models"];
+  const blocks = asBlock(valueAt(file.values, above), file.file, file.placeOf(above));
   for (const [model, value] of Object.entries(blocks)) {
-    const block = asBlock(value, file.file, `${at}.${model}`);
-    models.set(
-      model,
-      make((field, row) => {
-        const key = fileSpelling(field);
-        const raw = block[key];
-        if (raw === undefined) return row.default;
-        const place = `${file.file}: ${file.placeOf(`${name}.models.${model}.${key}`)}`;
-        return accept(row, row.fromFile(raw), place, raw);
-      }),
-    );
+    const path = [...above, model];
+    const block = asBlock(value, file.file, file.placeOf(path));
+    const read: ReadField = (field, row) => {
+      const key = fileSpelling(field);
+      const raw = block[key];
+      const place = `${file.file}: ${file.placeOf([...path, key])}`;
+      const origin: Origin = raw === undefined
+        ? { source: "default", name: "" }
+        : { source: "file", name: place };
+      origins.set([...path, key].join("."), origin);
+      return raw === undefined ? row.default : accept(row, row.fromFile(raw), place, raw);
+    };
+    models.set(model, make(read, path.join(".")));
   }
   return models;
 }
 
 function accept<T extends Leaf>(row: Row<T>, value: T | undefined, name: string, raw: unknown): T {
   if (value !== undefined) return value;
-  throw new ConfigError(`${name} must be ${row.expects}, got ${show(raw)}`);
+  const misfit = row.kind === "list" && Array.isArray(raw)
+    ? raw.find((item) => row.fromFile([item]) === undefined)
+    : undefined;
+  const found = misfit === undefined ? show(raw) : `${show(misfit)} in it`;
+  throw new ConfigError(`${name} must be ${row.expects}, got ${found}`);
 }
 
 function adviceOn(config: ServerConfig, origins: Origins): string[] {

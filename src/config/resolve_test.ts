@@ -134,11 +134,17 @@ Deno.test("resolveServerConfig() is strict about types in the file", () => {
   const cases: [string, RegExp][] = [
     [
       "{scheduler: {max_queue_depth: 64.0}}",
-      /max_queue_depth must be an integer of at least 1, got 64/,
+      /max_queue_depth must be an integer of at least 1, got 64\.0$/,
     ],
     ["{scheduler: {max_queue_depth: '64'}}", /max_queue_depth must be an integer.*got "64"/],
     ["{scheduler: {max_queue_depth: true}}", /max_queue_depth must be an integer.*got true/],
     ["{runtime: {mem_fraction: true}}", /mem_fraction must be a number.*got true/],
+    ["{scheduler: {ema_halflife_seconds: .nan}}", /must be a number above 0, got NaN$/],
+    ["{models_include: [a, 3]}", /models_include must be a list of strings, got 3 in it$/],
+    [
+      "{hooks: {models: {m: {allow_read: [/srv, words]}}}}",
+      /allow_read must be a list of absolute paths without \.\., got "words" in it$/,
+    ],
     ["{runtime: {mem_fraction: ~}}", /mem_fraction must be a number.*got null/],
     ["{runtime: {preallocate: 1}}", /preallocate must be true or false, got 1/],
     ["{runtime: {preallocate: 'true'}}", /preallocate must be true or false, got "true"/],
@@ -292,6 +298,8 @@ Deno.test("validateServerConfig() checks what concerns several keys or the disk"
     check({});
     check({ "model-control-mode": "static", "model-poll-seconds": "0" });
     check({ "numerics": "tf32", "backend": "cuda" });
+    check({ "scratch-bytes": "-1", "scratch-slots": "16" });
+    check({ "scratch-bytes": "1", "scratch-slots": "0" });
     check({ "tls-cert": "c", "tls-key": "k", "tls-client-ca": "a", "grpc-transport": "grpc-js" });
     const cases: [Record<string, string>, RegExp][] = [
       [{ "model-dir": `${folder}/absent` }, /absent" \(--model-dir\) does not exist; create it/],
@@ -302,6 +310,10 @@ Deno.test("validateServerConfig() checks what concerns several keys or the disk"
       ],
       [{ "model-poll-seconds": "0" }, /--model-poll-seconds must be above 0.*static/],
       [{ "numerics": "tf32" }, /--numerics tf32 needs runtime\.backend cuda, got cpu/],
+      [
+        { "scratch-bytes": "15", "scratch-slots": "16" },
+        /--scratch-bytes 15 cannot be parted into 16 \(--scratch-slots\)/,
+      ],
       [{ "tls-cert": "c" }, /--tls-cert is given without endpoints\.tls_key/],
       [{ "tls-key": "k" }, /--tls-key is given without endpoints\.tls_cert/],
       [{ "tls-client-ca": "a" }, /--tls-client-ca needs endpoints\.tls_cert/],
@@ -361,7 +373,7 @@ Deno.test("resolveServerConfig() reads the hooks block, its grants only from the
   const file = (values: Mapping): FileLayer => ({
     file: "node.yaml",
     values,
-    placeOf: (path) => `global.${path}`,
+    placeOf: (path) => `global.${path.join(".")}`,
   });
   const defaults = resolveServerConfig({}).config.hooks;
   assert.deepEqual(defaults, {

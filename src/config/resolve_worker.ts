@@ -25,19 +25,21 @@ export function resolveWorker(node: NodeFile, name?: string): ResolvedWorker {
   const worker = findWorker(node, name);
   const places = new Map<string, string>();
   const warnings: string[] = [];
-  const placeOf = (path: string): string => {
-    const parts = path.split(".");
-    if (places.has(path)) return places.get(path)!;
-    if (valueAt(worker.overrides, parts) !== undefined) return `${worker.at}.${path}`;
-    return valueAt(node.global, parts) !== undefined ? `global.${path}` : path;
+  const placeOf = (path: readonly string[]): string => {
+    const key = path.join(".");
+    if (places.has(key)) return places.get(key)!;
+    if (valueAt(worker.overrides, path) !== undefined) return `${worker.at}.${key}`;
+    return valueAt(node.global, path) !== undefined ? `global.${key}` : key;
   };
   let values = deepMerge(node.global, worker.overrides);
-  const impose = (path: string, value: unknown, place: string): void => {
-    if (valueAt(values, path.split(".")) !== undefined) {
+  /** `place` decides, even where there is nothing, and `found` is what is there. */
+  const impose = (key: string, value: unknown, place: string, found = place): void => {
+    const path = key.split(".");
+    if (valueAt(values, path) !== undefined) {
       warnings.push(`${node.file}: ${placeOf(path)} has no effect; ${place} decides`);
     }
-    values = put(values, path.split("."), value, node.file);
-    places.set(path, place);
+    values = put(values, path, value, node.file);
+    places.set(key, found);
   };
 
   impose("model_dirs", [node.modelRepo], "model_repo");
@@ -45,7 +47,9 @@ export function resolveWorker(node: NodeFile, name?: string): ResolvedWorker {
   if (worker.metricsPort !== undefined) {
     impose("endpoints.metrics_port", BigInt(worker.metricsPort), "metrics_base_port");
   }
-  impose("runtime.device_ordinal", BigInt(worker.gpu ?? 0), `${worker.at}.gpu`);
+  const gpu = `${worker.at}.gpu`;
+  const foundGpu = worker.gpu === undefined ? `${worker.at} (no gpu)` : gpu;
+  impose("runtime.device_ordinal", BigInt(worker.gpu ?? 0), gpu, foundGpu);
   const sharing = "runtime.shared_host_weights";
   if (node.sharedHostWeights !== undefined && valueAt(values, sharing.split(".")) === undefined) {
     impose(sharing, node.sharedHostWeights, "shared_host_weights");
@@ -54,6 +58,7 @@ export function resolveWorker(node: NodeFile, name?: string): ResolvedWorker {
     const floor = ["scheduler", "models", model, "residency"];
     if (workers.includes(worker.name) && valueAt(values, floor) === undefined) {
       values = put(values, floor, "device", node.file);
+      places.set(floor.join("."), `models.${model}`);
     }
   }
   return { name: worker.name, layer: { file: node.file, values, placeOf }, warnings };

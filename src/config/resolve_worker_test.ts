@@ -111,6 +111,40 @@ workers: [{name: solo}]
   assert.deepEqual(merged, { weight: 1, residency: "device", maxBatchSize: 4 });
 });
 
+Deno.test("resolveWorker() knows where each model's settings come from", () => {
+  const { origins } = resolve(`
+model_repo: a
+base_port: 1
+global:
+  scheduler: {models: {v1.5: {weight: 2}, old: {pin_to_gpu: true}}}
+  hooks: {models: {v1.5: {allow_env: [A]}}}
+models: {v1.5: [w], listed: [w]}
+workers: [{name: w, scheduler: {models: {v1.5: {max_batch_size: 4}}}}]
+`);
+  const name = (path: string) => origins.get(path)!.name;
+  assert.equal(
+    name("scheduler.models.v1.5.weight"),
+    "node.yaml: global.scheduler.models.v1.5.weight",
+  );
+  assert.equal(
+    name("scheduler.models.v1.5.max_batch_size"),
+    "node.yaml: workers[0].scheduler.models.v1.5.max_batch_size",
+  );
+  assert.equal(name("scheduler.models.listed.residency"), "node.yaml: models.listed");
+  assert.equal(
+    name("scheduler.models.old.residency"),
+    "node.yaml: global.scheduler.models.old.pin_to_gpu",
+  );
+  assert.equal(
+    name("hooks.models.v1.5.allow_env"),
+    "node.yaml: global.hooks.models.v1.5.allow_env",
+  );
+  for (const path of ["scheduler.models.old.weight", "hooks.models.v1.5.allow_read"]) {
+    assert.deepEqual(origins.get(path), { source: "default", name: "" }, path);
+  }
+  assert.equal(name("runtime.device_ordinal"), "node.yaml: workers[0] (no gpu)");
+});
+
 Deno.test("resolveWorker() changes only the field a worker's block names", () => {
   const text = "model_repo: a\nbase_port: 1\nworkers: [{name: w, runtime: {mem_fraction: 0.5}}]";
   const { config } = resolve(text);

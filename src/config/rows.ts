@@ -205,10 +205,14 @@ function describeBounds({ min, above, max, below }: Bounds): string {
     : "";
 }
 
-/** A value as an error message shows it: bounded, and never an object's whole text. */
+/**
+ * A value as an error message shows it: bounded, and never an object's whole text. Integers of a file are
+ * `bigint`; a whole `number` was written with a point.
+ */
 export function show(value: unknown): string {
   if (typeof value === "bigint") return value.toString();
   if (value === undefined) return "nothing";
+  if (typeof value === "number") return Number.isInteger(value) ? value.toFixed(1) : `${value}`;
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (value !== null && typeof value === "object") return "a mapping";
   const json = JSON.stringify(value);

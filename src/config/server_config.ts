@@ -108,9 +108,9 @@ export interface ModelSchedulerConfig {
 export interface MetaConfig {
   /** Runs in progress at most; those that call nothing do not count. */
   readonly concurrency: number;
-  /** Working memory of all runs together; 0: no bound. */
+  /** Working memory of all runs together; 0 or less: no bound. */
   readonly scratchBytes: number;
-  /** The parts it is given out in; 0: no bound. */
+  /** The parts it is given out in, each of a byte at least; 0 or less: no bound. */
   readonly scratchSlots: number;
 }
 
@@ -288,14 +288,12 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
       help: "runs of meta models in progress at most",
     }),
     scratchBytes: integer(2 ** 30, {
-      min: 0,
       variable: "REACTANT_FANOUT_BYTES",
-      help: "working memory of all meta runs together, in bytes; 0: no bound",
+      help: "working memory of all meta runs together, in bytes; 0 or less: no bound",
     }),
     scratchSlots: integer(16, {
-      min: 0,
       variable: "REACTANT_FANOUT_SLOTS",
-      help: "equal parts that memory is given out in; 0: no bound",
+      help: "equal parts that memory is given out in; 0 or less: no bound",
     }),
   },
   hooks: {

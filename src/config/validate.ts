@@ -16,7 +16,7 @@ export function validateServerConfig(config: ServerConfig, origins: Origins): vo
     throw new ConfigError(`${name("model_dirs")} must name at least one folder; give --model-dir`);
   }
   for (const folder of config.modelDirs) checkFolder(folder, name("model_dirs"));
-  const { endpoints, runtime } = config;
+  const { endpoints, meta, runtime } = config;
   if (endpoints.metricsPort === endpoints.port) {
     throw new ConfigError(
       `${name("endpoints.metrics_port")} must differ from ${name("endpoints.port")}, ` +
@@ -27,6 +27,12 @@ export function validateServerConfig(config: ServerConfig, origins: Origins): vo
     throw new ConfigError(
       `${name("model_poll_seconds")} must be above 0 when model_control_mode is dynamic, ` +
         `got ${config.modelPollSeconds}; use model_control_mode static to stop watching`,
+    );
+  }
+  if (meta.scratchBytes > 0 && meta.scratchBytes < meta.scratchSlots) {
+    throw new ConfigError(
+      `${name("meta.scratch_bytes")} ${meta.scratchBytes} cannot be parted into ` +
+        `${meta.scratchSlots} (${name("meta.scratch_slots")}); give more bytes or fewer parts`,
     );
   }
   if (runtime.numerics === "tf32" && runtime.backend !== "cuda") {
