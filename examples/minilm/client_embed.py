@@ -3,13 +3,15 @@
     .cache/venv/bin/python examples/minilm/client_embed.py "first text" "second text" ...
 
 prints the cosine of every pair. With ``--golden`` it embeds the golden texts instead, compares with the
-golden embeddings, and exits with status 1 when a cosine is below 0.9999.
+golden embeddings, and exits with status 1 when a cosine is below 0.9999. A server that still has to find
+or compile the model is waited for.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from itertools import combinations
 from pathlib import Path
 
@@ -26,6 +28,15 @@ def embed(client: triton.InferenceServerClient, model: str, texts: list[str]) ->
     tensor = triton.InferInput("text", [len(texts)], "BYTES")
     tensor.set_data_from_numpy(np.array([text.encode() for text in texts], dtype=np.object_))
     return client.infer(model, [tensor]).as_numpy("embedding")
+
+
+def wait_until_ready(client: triton.InferenceServerClient, model: str, seconds: float) -> None:
+    """Waits for a model whose bundle the server may just have been given."""
+    deadline = time.monotonic() + seconds
+    while not client.is_model_ready(model):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{model} is not ready after {seconds:g} s; is it in the server's model folder?")
+        time.sleep(0.5)
 
 
 def check_golden(client: triton.InferenceServerClient, model: str, rows: int) -> None:
@@ -51,13 +62,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4, help="golden texts per request (default: %(default)s)")
     parser.add_argument("--url", default="127.0.0.1:8001", help="gRPC address (default: %(default)s)")
     parser.add_argument("--model", default="minilm", help="model name (default: %(default)s)")
+    parser.add_argument(
+        "--wait", type=float, default=180, help="seconds until the model must be ready (default: %(default)s)"
+    )
     options = parser.parse_args()
+    if not options.golden and len(options.texts) < 2:
+        parser.error("give at least two texts, or --golden")
     with triton.InferenceServerClient(options.url) as client:
+        wait_until_ready(client, options.model, options.wait)
         if options.golden:
             check_golden(client, options.model, options.rows)
             return
-        if len(options.texts) < 2:
-            parser.error("give at least two texts, or --golden")
         embedding = embed(client, options.model, options.texts)
         for first, second in combinations(range(len(options.texts)), 2):
             cosine = float(embedding[first] @ embedding[second])
