@@ -1,5 +1,5 @@
 /**
- * `deno task soak [--rig single|pair|both] [--seconds N] [--interval N] [--out FOLDER]`: loads whole nodes of
+ * `deno task soak [--rig single|pair|quad|both|all] [--seconds N] [--interval N] [--out FOLDER]`: loads whole nodes of
  * CPU workers for a time and fails when they leak. Leaves `{rig}.csv`, `{rig}.svg`, `{rig}.json` (the load) and
  * `{rig}.log` (the node) in the folder.
  */
@@ -13,9 +13,10 @@ import { runSoak } from "./soak_run.ts";
 const USAGE = `usage: deno task soak [flags]
 
   --rig NAME       single: one worker with more models than its device takes; pair: two workers and a
-                   gateway in lpt_packing, all models fit; both (default)
+                   gateway in lpt_packing, all models fit; quad: the same with four; both: single
+                   and pair (default); all
   --seconds N      how long each rig is loaded (default 60; a real soak takes 600 or more)
-  --interval N     seconds between readings (default: a hundredth of the time, 0.5 to 15)
+  --interval N     seconds between readings (default: a 300th of the time, 0.5 to 15)
   --concurrency N  requests in flight (default 8)
   --rate N         requests per second (default 0: as many as the concurrency gives)
   --heap-mib N     bound on each process's JavaScript heap, so that garbage does not look like a leak
@@ -26,7 +27,9 @@ const USAGE = `usage: deno task soak [flags]
 const RIG_CHOICES: Readonly<Record<string, readonly RigName[]>> = {
   single: ["single"],
   pair: ["pair"],
+  quad: ["quad"],
   both: ["single", "pair"],
+  all: ["single", "pair", "quad"],
 };
 
 async function main(): Promise<number> {
@@ -45,7 +48,7 @@ async function main(): Promise<number> {
   });
   const rigs = RIG_CHOICES[values.rig];
   const seconds = Number(values.seconds);
-  const interval = Number(values.interval ?? Math.min(15, Math.max(0.5, seconds / 100)));
+  const interval = Number(values.interval ?? Math.min(15, Math.max(0.5, seconds / 300)));
   const [concurrency, models] = [Number(values.concurrency), Number(values.models)];
   const [rate, heapMib] = [Number(values.rate), Number(values["heap-mib"])];
   const isUsable = rate >= 0 && heapMib >= 0 && rigs !== undefined && seconds >= 5 &&

@@ -1,15 +1,15 @@
 /** Watches a node from outside: its metrics page, its supervisor's entry in /proc, shared memory. */
 
-import { sumsIn } from "../../src/loadgen/scrape.ts";
+import { samplesIn, sumsIn } from "../../src/loadgen/scrape.ts";
 
 /**
- * One look. The first seven are the columns of the soak monitor for GPUs; on CPU workers they mean what
+ * One look, as a line of the CSV has it. The first seven are the columns of the soak monitor for GPUs; on CPU workers they mean what
  * stands beside them.
  */
 export interface Reading {
   readonly epoch: number;
   readonly iso_time: string;
-  /** Bytes of weights on the device: a CPU worker's device is its own memory. */
+  /** Weights and what dispatches in progress need: a CPU worker's device is its own memory. */
   readonly gpu_mem_used_mib: number;
   /** Device seconds per second and worker since the last look, in percent. */
   readonly gpu_util_pct: number;
@@ -21,6 +21,7 @@ export interface Reading {
   readonly shm_regions: number;
   /** JavaScript heaps in use. */
   readonly heap_mib: number;
+  /** Of all processes of the node. */
   readonly open_fds: number;
   /** PJRT handles alive. */
   readonly native_handles: number;
@@ -30,6 +31,15 @@ export interface Reading {
   readonly requests: number;
   /** Refused by workers and gateway. */
   readonly shed: number;
+}
+
+/** A look with what no line of the CSV has room for. */
+export interface Look extends Reading {
+  /**
+   * JavaScript heap of each process, in MiB, by the labels of its series: heaps are emptied at different times,
+   * and the least of their sum is not the sum of what each of them keeps.
+   */
+  readonly heaps: ReadonlyMap<string, number>;
 }
 
 export const COLUMNS = [
@@ -55,9 +65,12 @@ export interface Watched {
   readonly httpPort: number;
   readonly supervisorPid: number;
   readonly workers: number;
+  /** Processes whose series the page has: workers, and the gateway where there is one. */
+  readonly processes: number;
 }
 
 const FAMILIES = [
+  "worker_device_memory_in_use_bytes",
   "worker_resident_weight_bytes",
   "worker_compute_seconds_total",
   "worker_native_handles",
@@ -69,8 +82,10 @@ const FAMILIES = [
   "process_resident_memory_bytes",
   "process_cpu_seconds_total",
   "process_open_fds",
-  "v8_heap_used_bytes",
 ] as const;
+
+const HEAP = "v8_heap_used_bytes";
+const RESIDENT = "process_resident_memory_bytes";
 
 const MIB = 2 ** 20;
 /** `USER_HZ` (time(7)). */
@@ -85,11 +100,15 @@ export class Monitor {
     this.#watched = watched;
   }
 
-  /** One look; `undefined` while the page cannot be read. */
-  async look(): Promise<Reading | undefined> {
-    const { httpPort, supervisorPid, workers } = this.#watched;
+  /** One look; `undefined` while the page cannot be read, or lacks a process: sums without it mean nothing. */
+  async look(): Promise<Look | undefined> {
+    const { httpPort, supervisorPid, workers, processes } = this.#watched;
     const page = await fetchPage(`http://127.0.0.1:${httpPort}/metrics`);
     if (page === undefined) return undefined;
+    if ([...samplesIn(page, new Set([RESIDENT]))].length < processes) return undefined;
+    const heaps = new Map(
+      Array.from(samplesIn(page, new Set([HEAP])), ({ labels, value }) => [labels, value / MIB]),
+    );
     const sums = sumsIn(page, FAMILIES);
     const sum = (family: (typeof FAMILIES)[number]) => sums.get(family)!;
     const supervisor = processFigures(supervisorPid);
@@ -107,13 +126,18 @@ export class Monitor {
     return {
       epoch: Math.round(time.getTime() / 1000),
       iso_time: time.toISOString(),
-      gpu_mem_used_mib: sum("worker_resident_weight_bytes") / MIB,
+      gpu_mem_used_mib: Math.max(
+        sum("worker_device_memory_in_use_bytes"),
+        // All that is known of a device that keeps no account.
+        sum("worker_resident_weight_bytes"),
+      ) / MIB,
       gpu_util_pct: rate("computeSeconds") / workers,
       worker_mem: (sum("process_resident_memory_bytes") + supervisor.bytes) / MIB,
       worker_cpu_pct: rate("cpuSeconds"),
       shm_regions: sharedMemoryObjects(),
-      heap_mib: sum("v8_heap_used_bytes") / MIB,
-      open_fds: sum("process_open_fds"),
+      heap_mib: [...heaps.values()].reduce((total, value) => total + value, 0),
+      heaps,
+      open_fds: sum("process_open_fds") + supervisor.descriptors,
       native_handles: sum("worker_native_handles"),
       weight_loads: sum("worker_weight_loads_total"),
       weight_evicts: sum("worker_weight_evicts_total"),
@@ -143,7 +167,7 @@ async function fetchPage(url: string): Promise<string | undefined> {
   }
 }
 
-function processFigures(pid: number): { bytes: number; cpuSeconds: number } {
+function processFigures(pid: number) {
   try {
     const status = Deno.readTextFileSync(`/proc/${pid}/status`);
     const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
@@ -152,9 +176,10 @@ function processFigures(pid: number): { bytes: number; cpuSeconds: number } {
     return {
       bytes: Number(/^VmRSS:\s*(\d+)/m.exec(status)?.[1] ?? 0) * 1024,
       cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
+      descriptors: [...Deno.readDirSync(`/proc/${pid}/fd`)].length,
     };
   } catch {
-    return { bytes: 0, cpuSeconds: 0 };
+    return { bytes: 0, cpuSeconds: 0, descriptors: 0 };
   }
 }
 

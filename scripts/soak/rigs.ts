@@ -1,11 +1,11 @@
 /**
- * The two soak rigs, as the compose files have them for GPUs: one worker by itself, and two workers behind a
- * gateway in lpt_packing. On CPU workers `runtime.device_memory_bytes` stands for the size of a device.
+ * The soak rigs, as the compose files have them for GPUs: one worker by itself, and several behind a
+ * gateway in lpt_packing, two or four. On CPU workers `runtime.device_memory_bytes` stands for the size of a device.
  */
 
 import { HEAVY_BYTES } from "./models.ts";
 
-export type RigName = "single" | "pair";
+export type RigName = "single" | "pair" | "quad";
 
 export interface Rig {
   readonly title: string;
@@ -36,12 +36,23 @@ export const RIGS: Readonly<Record<RigName, Rig>> = {
     }),
     env: () => ({}),
   },
-  pair: {
-    title: "two workers, lpt_packing, all models fit",
-    workers: 2,
+  pair: packed("two", 2),
+  quad: packed("four", 4),
+};
+
+/** Workers among which a gateway spreads the models, with room for all of them. */
+function packed(count: string, workers: number): Rig {
+  return {
+    title: `${count} workers, lpt_packing, all models fit`,
+    workers,
     isOversubscribed: false,
     global: (modelCount) => ({
-      runtime: { backend: "cpu", device_memory_bytes: 4 * modelCount * HEAVY_BYTES },
+      runtime: {
+        backend: "cpu",
+        device_memory_bytes: 4 * modelCount * HEAVY_BYTES,
+        shared_host_weights: true,
+        shared_host_weights_mode: "660",
+      },
       scheduler: { discipline: "fifo", compaction_interval: 0 },
     }),
     env: (seconds) => ({
@@ -52,5 +63,5 @@ export const RIGS: Readonly<Record<RigName, Rig>> = {
       ),
       REACTANT_GATEWAY_SCHEDULING_FIRST_REBALANCE_COMPUTE_SECONDS: "0",
     }),
-  },
-};
+  };
+}

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
-import { COLUMNS, csvLine, type Reading } from "./monitor.ts";
+import { COLUMNS, csvLine, type Look } from "./monitor.ts";
 import { drawSoak } from "./picture.ts";
 import { judge, type Judged } from "./soak_run.ts";
 
 const START = Date.parse("2026-01-01T00:00:00Z");
 
 /** Ten minutes of a node that does its work and keeps nothing. */
-function readings(change: (second: number) => Partial<Reading> = () => ({})): Reading[] {
-  return Array.from({ length: 120 }, (_, index): Reading => {
+function readings(change: (second: number) => Partial<Look> = () => ({})): Look[] {
+  return Array.from({ length: 120 }, (_, index): Look => {
     const second = index * 5;
     return {
       epoch: START / 1000 + second,
@@ -18,6 +18,7 @@ function readings(change: (second: number) => Partial<Reading> = () => ({})): Re
       worker_cpu_pct: 90,
       shm_regions: 1,
       heap_mib: 60 + second % 35,
+      heaps: new Map([["a", 30 + second % 17], ["b", 30 + second % 18]]),
       open_fds: 80,
       native_handles: 120,
       weight_loads: second,
@@ -32,12 +33,17 @@ function readings(change: (second: number) => Partial<Reading> = () => ({})): Re
 const SINGLE: Judged = { isOversubscribed: true, processes: 1, heapMib: 96 };
 const PAIR: Judged = { isOversubscribed: false, processes: 3, heapMib: 96 };
 
-function failures(rig: Judged, series: Reading[], codes: { load?: number; node?: number } = {}) {
+function failures(
+  rig: Judged,
+  series: Look[],
+  codes: { load?: number; node?: number; restarts?: number } = {},
+) {
   const { isGood, findings } = judge(rig, {
     readings: series,
     warmUp: 120,
     loadCode: codes.load ?? 0,
     nodeCode: codes.node ?? 0,
+    restarts: codes.restarts ?? 0,
   });
   const failed = findings.filter((finding) => finding.startsWith("FAIL"));
   assert.equal(isGood, failed.length === 0);
@@ -53,12 +59,14 @@ Deno.test("judge() passes a node that keeps nothing, each rig with the evictions
 });
 
 Deno.test("judge() finds a leak of each kind, and nothing in what fills up during the warm-up", () => {
-  const leaks: readonly [keyof Reading, (second: number) => number, RegExp][] = [
-    ["worker_mem", (second) => 500 + second, /resident memory: \+\d+\.\d MiB .*LEAK/],
-    ["heap_mib", (second) => 50 + second / 2, /JavaScript heaps: .*LEAK/],
-    ["open_fds", (second) => 80 + second / 5, /descriptors: .*LEAK/],
-    ["native_handles", (second) => 120 + second / 10, /native handles: .*LEAK/],
-    ["gpu_mem_used_mib", (second) => 8 + second / 20, /device memory: .*LEAK/],
+  // Each of one a minute: MiB, descriptors, handles.
+  const grown = (second: number) => second / 60;
+  const leaks: readonly [keyof Look, (second: number) => number, RegExp][] = [
+    ["worker_mem", (second) => 500 + grown(second), /resident memory: \+\d+\.\d MiB .*LEAK/],
+    ["open_fds", (second) => 80 + Math.floor(grown(second)), /descriptors: .*LEAK/],
+    ["native_handles", (second) => 120 + Math.floor(grown(second)), /native handles: .*LEAK/],
+    ["gpu_mem_used_mib", (second) => 8 + grown(second), /device memory: .*LEAK/],
+    ["shm_regions", (second) => 1 + Math.floor(grown(second)), /shared-memory objects: .*LEAK/],
   ];
   for (const [column, value, message] of leaks) {
     assert.match(failures(SINGLE, readings((second) => ({ [column]: value(second) }))), message);
@@ -67,9 +75,17 @@ Deno.test("judge() finds a leak of each kind, and nothing in what fills up durin
   }
 });
 
+Deno.test("judge() finds the one process whose heap grows while all of them are emptied at times", () => {
+  const heaps = (second: number) =>
+    new Map([["a", 20 + second % 17], ["b", 25 + (second * 7) % 19 + second / 60]]);
+  const failed = failures(PAIR, readings((second) => ({ heaps: heaps(second), weight_evicts: 0 })));
+  assert.match(failed, /^FAIL JavaScript heap b: .*LEAK$/);
+});
+
 Deno.test("judge() minds how load and node ended, and that there was anything to judge", () => {
   assert.match(failures(SINGLE, readings(), { load: 4 }), /the load generator ended with 4/);
   assert.match(failures(SINGLE, readings(), { node: 1 }), /the node ended with 1/);
+  assert.match(failures(SINGLE, readings(), { restarts: 2 }), /2 processes of the node ended/);
   assert.match(failures(SINGLE, readings(() => ({ requests: 7 }))), /0 requests answered/);
   assert.match(failures(SINGLE, []), /0 readings, 0 after the warm-up/);
 });

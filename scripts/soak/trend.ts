@@ -56,6 +56,16 @@ export function trendOf(points: readonly Point[]): Trend | undefined {
   };
 }
 
+/** A line that flattens has in its later half less than this part of the slope it has as a whole. */
+const LEVEL_SHARE = 0.2;
+
+/** Whether a series goes on growing as it did, and has not come to rest meanwhile. */
+function goesOn(points: readonly Point[], trend: Trend): boolean {
+  const middle = points[0]!.seconds + trend.seconds / 2;
+  const late = trendOf(points.filter(({ seconds }) => seconds >= middle));
+  return late === undefined || late.slope > LEVEL_SHARE * trend.slope;
+}
+
 /** What is said of one series. */
 export interface Judgement {
   readonly isLeak: boolean;
@@ -63,13 +73,25 @@ export interface Judgement {
 }
 
 /**
- * A leak is growth that is sure and more than `allowance` over the time measured.
- * @param allowance in the series' own unit: what may be kept for good reasons, caches that fill for one
+ * Judged times below this, in seconds, cannot tell a process that still settles from one that leaks: what
+ * is allowed for settling is allowed in part, the less the longer they are.
  */
+const SETTLED_SECONDS = 300;
+
+/** Growth that is no leak, in the series' own unit. */
+export interface Allowance {
+  /** However long the measured time is. */
+  readonly always: number;
+  /** Added to it when the measured time is next to nothing: heaps and caches that fill. */
+  readonly settling: number;
+  readonly unit: string;
+}
+
+/** A leak is growth that is sure, more than is allowed over the time measured, and has not come to rest. */
 export function judgeGrowth(
   name: string,
   points: readonly Point[],
-  { allowance, unit }: { readonly allowance: number; readonly unit: string },
+  { always, settling, unit }: Allowance,
 ): Judgement {
   const trend = trendOf(points);
   if (trend === undefined) {
@@ -77,7 +99,8 @@ export function judgeGrowth(
   }
   const grown = trend.slope * trend.seconds;
   const surely = trend.lowerSlope * trend.seconds;
-  const isLeak = surely > allowance;
+  const allowance = always + settling * Math.max(0, 1 - trend.seconds / SETTLED_SECONDS);
+  const isLeak = surely > allowance && goesOn(points, trend);
   return {
     isLeak,
     text: `${name}: ${signed(grown)} ${unit} in ${Math.round(trend.seconds)} s, at least ` +

@@ -49,14 +49,29 @@ export function countersIn(text: string): NodeCounters {
 /** The sum over all series of each of these exact names; 0 for those that are not there. */
 export function sumsIn(text: string, names: Iterable<string>): Map<string, number> {
   const sums = new Map(Array.from(names, (name) => [name, 0]));
-  for (const line of text.split("\n")) {
-    const name = /^[A-Za-z_:][\w:]*/.exec(line)?.[0] ?? "";
-    const sum = sums.get(name);
-    if (sum === undefined) continue;
-    // A label's value may hold anything, braces and spaces included; what follows the last one cannot.
-    const tail = line.slice(Math.max(name.length, line.lastIndexOf("}") + 1)).trim();
-    const value = Number(tail.split(/\s/)[0]);
-    if (Number.isFinite(value)) sums.set(name, sum + value);
+  for (const { name, value } of samplesIn(text, new Set(sums.keys()))) {
+    sums.set(name, sums.get(name)! + value);
   }
   return sums;
+}
+
+/** One series of a metrics page. */
+export interface Sample {
+  readonly name: string;
+  /** As they stand there, braces included; empty without any. */
+  readonly labels: string;
+  /** Finite. */
+  readonly value: number;
+}
+
+/** The series of these exact names. */
+export function* samplesIn(text: string, names: ReadonlySet<string>): Generator<Sample> {
+  for (const line of text.split("\n")) {
+    const name = /^[A-Za-z_:][\w:]*/.exec(line)?.[0] ?? "";
+    if (!names.has(name)) continue;
+    // A label's value may hold anything, braces and spaces included; what follows the last one cannot.
+    const end = Math.max(name.length, line.lastIndexOf("}") + 1);
+    const value = Number(line.slice(end).trim().split(/\s/)[0]);
+    if (Number.isFinite(value)) yield { name, labels: line.slice(name.length, end), value };
+  }
 }

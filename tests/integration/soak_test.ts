@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { attribute, blocksOf } from "../../scripts/docs/page.ts";
 import { COLUMNS } from "../../scripts/soak/monitor.ts";
-import { type RigName, RIGS } from "../../scripts/soak/rigs.ts";
+import { RIGS } from "../../scripts/soak/rigs.ts";
 import { Manual } from "../harness/manual.ts";
 
 const PAGE = "docs/soak.md";
@@ -20,7 +20,7 @@ Deno.test("the soak's rigs run under load and leave their readings and pictures"
   const { code, output } = await manual.script(block);
   // What a few seconds can show: growth takes longer, and its judgement here is worth nothing.
   assert.ok(code === 0 || code === 1, output);
-  for (const rig of Object.keys(RIGS) as RigName[]) {
+  for (const rig of ["single", "pair"] as const) {
     await t.step(rig, () => {
       for (const what of ["the load generator ended with 0", "the node ended with 0"]) {
         assert.match(output, new RegExp(`^${rig}: ok +${what}`, "m"), output);
