@@ -172,6 +172,14 @@ export class HistogramFamily extends ChildFamily<Histogram> {
 /** One sample of a computed family: its label values, then its number. */
 export type Reading = readonly [labelValues: readonly string[], value: number];
 
+/** For a family of one sample: none while there is no number. */
+export function single(read: () => number | undefined): () => Iterable<Reading> {
+  return () => {
+    const value = read();
+    return value === undefined ? [] : [[[], value]];
+  };
+}
+
 /** What can be computed; a summary is quantiles only, each a sample with the label `quantile`. */
 type ComputedType = "counter" | "gauge" | "summary";
 

@@ -3,6 +3,7 @@
  * `GatewayMetrics` or answer `GatewayReadings` when somebody scrapes.
  */
 
+import { LATENCY_BOUNDS, UNKNOWN_MODEL } from "./conventions.ts";
 import {
   ComputedFamily,
   type Counter,
@@ -14,7 +15,6 @@ import {
 } from "./family.ts";
 import { addProcessMetrics } from "./process_metrics.ts";
 import { MetricsRegistry } from "./registry.ts";
-import { LATENCY_BOUNDS, UNKNOWN_MODEL } from "./worker_metrics.ts";
 
 /** What a client asked the gateway for. */
 export type GatewayRpc =

@@ -1,31 +1,28 @@
 /**
- * Every `worker_*` metric: name, help, type and labels in one place. Owners only report events to
- * `WorkerMetrics` or answer `WorkerReadings` when somebody scrapes.
+ * What a worker reports: requests, dispatches and losses, counted here. What is read from it at each
+ * scrape is in the files `*_families.ts`; a new family goes where its kind is.
  */
 
+import { LATENCY_BOUNDS, UNKNOWN_MODEL } from "./conventions.ts";
+import { addDeviceFamilies } from "./device_families.ts";
+import { addExecutableCacheFamilies } from "./executable_cache_families.ts";
 import {
-  ComputedFamily,
   type Counter,
   CounterFamily,
   type Family,
   type Histogram,
   HistogramFamily,
-  type Reading,
 } from "./family.ts";
+import { addModelFamilies, type DispatchCounts } from "./model_families.ts";
 import { addProcessMetrics } from "./process_metrics.ts";
 import { RecentSamples } from "./recent_samples.ts";
 import { MetricsRegistry } from "./registry.ts";
+import { addWeightFamilies } from "./weight_families.ts";
+import { addInfoFamily, addTotalFamilies } from "./worker_families.ts";
+import type { WorkerMetricsOptions, WorkerReadings } from "./worker_readings.ts";
 
-/** The `model` label of requests for names that are no model, however many there are. */
-export const UNKNOWN_MODEL = "_unknown";
 /** The `method` label of calls to paths that are no method. */
 const UNKNOWN_METHOD = "_unknown";
-
-/** 0.001 · 2^k for k = 0…13. */
-export const LATENCY_BOUNDS: readonly number[] = Array.from(
-  { length: 14 },
-  (_, k) => Number((0.001 * 2 ** k).toPrecision(6)),
-);
 
 /** Stages are far shorter than requests: 10 µs to 10 s, about three bounds per decade. */
 const STAGE_BOUNDS = [
@@ -44,90 +41,8 @@ const STAGE_BOUNDS = [
   10,
 ];
 
-const QUEUE_QUANTILES = ["0.5", "0.99"];
-
 /** Parts of a request's way. `queue` and `hooks` are per request, the others per dispatch. */
 export type Stage = "queue" | "host_to_device" | "execute" | "device_to_host" | "hooks";
-
-/** A model's figures at this moment. */
-export interface ModelReading {
-  readonly name: string;
-  readonly queueDepth: number;
-  readonly weightBytes: number;
-  /** Its weights are on the device now. */
-  readonly isResident: boolean;
-  /** They stay there for good. */
-  readonly isPinned: boolean;
-  /** Largest batch with the configured cap; 0 without a batch axis. */
-  readonly maxBatchSize: number;
-}
-
-/** Device memory at this moment, in bytes; `undefined` figures are not exported. */
-export interface DeviceMemoryReading {
-  readonly inUseBytes: number;
-  readonly limitBytes: number | undefined;
-  readonly peakInUseBytes: number | undefined;
-  readonly poolBytes: number | undefined;
-}
-
-/** The cache of compiled programs: counts since the start, and its size on disk. */
-export interface ExecutableCacheReading {
-  readonly hits: number;
-  readonly misses: number;
-  /** By what was wrong. */
-  readonly errors: Readonly<Record<string, number>>;
-  readonly bytes: number;
-}
-
-/** Weights that come and go, in bytes on the device; counts since the start. */
-export interface WeightReading {
-  /** On demand, now. */
-  readonly residentBytes: number;
-  /** On demand, at most. */
-  readonly maxBytes: number;
-  readonly pinnedBytes: number;
-  readonly maxScratchBytes: number;
-  /** All weights together, at most. */
-  readonly poolBytes: number;
-  readonly loads: number;
-  readonly loadSeconds: number;
-  readonly loadedBytes: number;
-  readonly evictions: number;
-  readonly compactions: number;
-}
-
-/** What is asked of the worker at each scrape. */
-export interface WorkerReadings {
-  /** Regular models that are loaded. A model that is not named loses its per-model series. */
-  models(): Iterable<ModelReading>;
-  /** Models of which an older version serves because the newest bundle could not be loaded. */
-  failedUpdates(): Iterable<string>;
-  inflightRequests(): number;
-  requestsShed(): number;
-  /** `undefined` when there is no device yet, or it keeps no account (CPU). */
-  deviceMemory(): DeviceMemoryReading | undefined;
-  /** `undefined` where all weights stay on the device. */
-  weights(): WeightReading | undefined;
-  /** Native runtime handles alive, by kind. */
-  nativeHandles(): Readonly<Record<string, number>>;
-  /** `undefined` where there is none. */
-  executableCache(): ExecutableCacheReading | undefined;
-}
-
-export interface WorkerMetricsOptions {
-  readonly worker: string;
-  /** The physical device; empty on a CPU. See `gpuLabel`. */
-  readonly gpu: string;
-  readonly deviceOrdinal: number;
-  /** `static`, `dynamic` or `explicit`. */
-  readonly controlMode: string;
-  readonly discipline: string;
-  /** 0: no cap. */
-  readonly maxConcurrentRequests: number;
-  /** gRPC paths that are served; any other path shares one label. */
-  readonly methods: Iterable<string>;
-  readonly readings: WorkerReadings;
-}
 
 /** One dispatch, as the scheduler reports it. */
 export interface DispatchReport {
@@ -140,7 +55,7 @@ export interface DispatchReport {
 }
 
 /** What a model's events are counted in. */
-class ModelCells {
+class ModelCells implements DispatchCounts {
   dispatches = 0;
   computeSeconds = 0;
   requestsServed = 0;
@@ -158,6 +73,7 @@ class ModelCells {
  */
 export class WorkerMetrics {
   readonly #registry: MetricsRegistry;
+  readonly #readings: WorkerReadings;
   readonly #cells = new Map<string, ModelCells>();
   readonly #rpcs = new Map<string, Map<string, Counter>>();
   readonly #requests: CounterFamily;
@@ -170,6 +86,7 @@ export class WorkerMetrics {
   constructor(options: WorkerMetricsOptions) {
     const registry = new MetricsRegistry({ worker: options.worker, gpu: options.gpu });
     this.#registry = registry;
+    this.#readings = options.readings;
     this.#requests = registry.add(
       new CounterFamily({
         name: "worker_requests_total",
@@ -214,8 +131,12 @@ export class WorkerMetrics {
         labels: ["model", "reason"],
       }),
     );
-    this.#addModelFamilies(options.readings);
-    addWorkerFamilies(registry, options);
+    addModelFamilies(registry, options.readings, (model) => this.#cellsOf(model));
+    addTotalFamilies(registry, options);
+    addDeviceFamilies(registry, options.readings);
+    addWeightFamilies(registry, options.readings);
+    addExecutableCacheFamilies(registry, options.readings);
+    addInfoFamily(registry, options);
     addProcessMetrics(registry);
   }
 
@@ -225,8 +146,9 @@ export class WorkerMetrics {
   }
 
   /** The exposition, in the Prometheus text format. */
-  text(): Promise<string> {
-    return this.#registry.text();
+  async text(): Promise<string> {
+    await this.#readings.prepare();
+    return await this.#registry.text();
   }
 
   /** A ModelInfer call ended. `model` is `undefined` when the name asked for is no model's. */
@@ -310,98 +232,6 @@ export class WorkerMetrics {
     }
   }
 
-  /** Series that exist for as long as the model is loaded. */
-  #addModelFamilies(readings: WorkerReadings): void {
-    const add = (
-      type: "counter" | "gauge",
-      name: string,
-      help: string,
-      read: (model: ModelReading, cells: ModelCells) => number,
-    ) => {
-      const family = { name, help, labels: ["model"] };
-      this.#registry.add(
-        new ComputedFamily(type, family, () =>
-          Array.from(
-            readings.models(),
-            (model): Reading => [[model.name], read(model, this.#cellsOf(model.name))],
-          )),
-      );
-    };
-    add("counter", "worker_dispatch_total", "Program executions.", (_, cells) => cells.dispatches);
-    add(
-      "counter",
-      "worker_compute_seconds_total",
-      "Time spent in dispatches: copies to and from the device, and execution.",
-      (_, cells) => cells.computeSeconds,
-    );
-    add(
-      "counter",
-      "worker_requests_served_total",
-      "Requests in successful dispatches.",
-      (_, cells) => cells.requestsServed,
-    );
-    add(
-      "counter",
-      "worker_rows_served_total",
-      "Rows in successful dispatches.",
-      (_, cells) => cells.rowsServed,
-    );
-    add("gauge", "worker_queue_depth", "Requests waiting.", (model) => model.queueDepth);
-    this.#registry.add(
-      new ComputedFamily("gauge", {
-        name: "worker_model_update_failed",
-        help: "1 while an older version serves because the newest bundle could not be loaded.",
-        labels: ["model"],
-      }, () => {
-        const failed = new Set(readings.failedUpdates());
-        const names = new Set([...readings.models()].map(({ name }) => name)).union(failed);
-        return Array.from(names, (name) => [[name], Number(failed.has(name))]);
-      }),
-    );
-    this.#registry.add(
-      new ComputedFamily(
-        // Gauges must not have the label `quantile`, which the dashboards ask for.
-        "summary",
-        {
-          name: "worker_queue_wait_seconds",
-          help: "Time the last 1024 requests waited before their dispatch began.",
-          labels: ["model", "quantile"],
-        },
-        () =>
-          [...readings.models()].flatMap(({ name }) =>
-            QUEUE_QUANTILES.map((quantile): Reading => [
-              [name, quantile],
-              this.#cellsOf(name).queueWaits.quantile(Number(quantile)),
-            ])
-          ),
-      ),
-    );
-    add(
-      "gauge",
-      "worker_model_resident",
-      "1 when the model's weights are on the device.",
-      (model) => Number(model.isResident),
-    );
-    add(
-      "gauge",
-      "worker_model_pinned",
-      "1 when they stay on the device for good.",
-      (model) => Number(model.isPinned),
-    );
-    add(
-      "gauge",
-      "worker_model_weight_bytes",
-      "Device memory the model's weights need.",
-      (model) => model.weightBytes,
-    );
-    add(
-      "gauge",
-      "worker_model_max_batch_size",
-      "Largest batch, with the configured cap; 0 without a batch axis.",
-      (model) => model.maxBatchSize,
-    );
-  }
-
   #cellsOf(name: string): ModelCells {
     let cells = this.#cells.get(name);
     if (cells === undefined) {
@@ -419,214 +249,4 @@ export class WorkerMetrics {
     }
     return histogram;
   }
-}
-
-/** Series of the worker as a whole. */
-function addWorkerFamilies(registry: MetricsRegistry, options: WorkerMetricsOptions): void {
-  const { readings } = options;
-  const add = (
-    type: "counter" | "gauge",
-    name: string,
-    help: string,
-    read: () => number | undefined,
-  ) =>
-    registry.add(
-      new ComputedFamily(type, { name, help }, () => {
-        const value = read();
-        return value === undefined ? [] : [[[], value]];
-      }),
-    );
-  add(
-    "gauge",
-    "worker_models_loaded",
-    "Regular models loaded.",
-    () => [...readings.models()].length,
-  );
-  const resident = () => [...readings.models()].filter((model) => model.isResident);
-  add(
-    "gauge",
-    "worker_models_resident",
-    "Regular models whose weights are on the device.",
-    () => resident().length,
-  );
-  add(
-    "gauge",
-    "worker_resident_weight_bytes",
-    "Device memory their weights take.",
-    () => resident().reduce((total, { weightBytes }) => total + weightBytes, 0),
-  );
-  add(
-    "gauge",
-    "worker_inflight_requests",
-    "ModelInfer calls in progress.",
-    () => readings.inflightRequests(),
-  );
-  add(
-    "counter",
-    "worker_requests_shed_total",
-    "ModelInfer calls refused because too many were in progress.",
-    () => readings.requestsShed(),
-  );
-  add(
-    "gauge",
-    "worker_max_concurrent_requests",
-    "ModelInfer calls that may be in progress; 0: no cap.",
-    () => options.maxConcurrentRequests,
-  );
-  for (const [figure, help, read] of DEVICE_MEMORY) {
-    add("gauge", `worker_device_memory_${figure}_bytes`, help, () => {
-      const memory = readings.deviceMemory();
-      return memory === undefined ? undefined : read(memory);
-    });
-  }
-  registry.add(
-    new ComputedFamily("gauge", {
-      name: "worker_native_handles",
-      help: "Handles of the device runtime that are alive.",
-      labels: ["kind"],
-    }, () => Object.entries(readings.nativeHandles()).map(([kind, count]) => [[kind], count])),
-  );
-  for (const [name, type, help, read] of WEIGHTS) {
-    add(type, name, help, () => {
-      const weights = readings.weights();
-      return weights === undefined ? undefined : read(weights);
-    });
-  }
-  for (const [figure, type, help, read] of EXECUTABLE_CACHE) {
-    add(type, `worker_executable_cache_${figure}`, help, () => {
-      const cache = readings.executableCache();
-      return cache === undefined ? undefined : read(cache);
-    });
-  }
-  registry.add(
-    new ComputedFamily("counter", {
-      name: "worker_executable_cache_errors_total",
-      help: "Entries that were damaged, unreadable or refused, and programs left unwritten.",
-      labels: ["problem"],
-    }, () =>
-      Object.entries(readings.executableCache()?.errors ?? {})
-        .map(([problem, count]) => [[problem], count])),
-  );
-  const residency = options.controlMode === "explicit" ? "externally_managed" : "self_managed";
-  registry.add(
-    new ComputedFamily("gauge", {
-      name: "worker_info",
-      help: "Always 1; how the worker is configured.",
-      labels: ["worker", "device_ordinal", "control_mode", "discipline", "residency_mode"],
-    }, () => [[[
-      options.worker,
-      String(options.deviceOrdinal),
-      options.controlMode,
-      options.discipline,
-      residency,
-    ], 1]]),
-  );
-}
-
-const DEVICE_MEMORY: readonly (readonly [
-  figure: string,
-  help: string,
-  read: (memory: DeviceMemoryReading) => number | undefined,
-])[] = [
-  ["in_use", "Device memory in use by the allocator.", (memory) => memory.inUseBytes],
-  ["limit", "Device memory the allocator may use.", (memory) => memory.limitBytes],
-  [
-    "free",
-    "Device memory the allocator may still use.",
-    ({ limitBytes, inUseBytes }) =>
-      limitBytes === undefined ? undefined : Math.max(0, limitBytes - inUseBytes),
-  ],
-  ["peak_in_use", "Most device memory in use so far.", (memory) => memory.peakInUseBytes],
-  ["pool", "Device memory the allocator holds.", (memory) => memory.poolBytes],
-];
-
-const WEIGHTS: readonly (readonly [
-  name: string,
-  type: "counter" | "gauge",
-  help: string,
-  read: (weights: WeightReading) => number,
-])[] = [
-  [
-    "worker_weight_cache_resident_bytes",
-    "gauge",
-    "Weights on the device on demand.",
-    (weights) => weights.residentBytes,
-  ],
-  [
-    "worker_weight_cache_max_bytes",
-    "gauge",
-    "Device memory that weights may take on demand.",
-    (weights) => weights.maxBytes,
-  ],
-  [
-    "worker_weight_cache_pinned_bytes",
-    "gauge",
-    "Weights that stay on the device for good.",
-    (weights) => weights.pinnedBytes,
-  ],
-  [
-    "worker_weight_cache_max_scratch_bytes",
-    "gauge",
-    "The most device memory one dispatch takes besides weights.",
-    (weights) => weights.maxScratchBytes,
-  ],
-  [
-    "worker_weight_pool_bytes",
-    "gauge",
-    "Device memory that all weights together may take.",
-    (weights) => weights.poolBytes,
-  ],
-  [
-    "worker_weight_loads_total",
-    "counter",
-    "Times a model's weights were brought to the device on demand.",
-    (weights) => weights.loads,
-  ],
-  [
-    "worker_weight_load_bytes_total",
-    "counter",
-    "Bytes those loads moved.",
-    (weights) => weights.loadedBytes,
-  ],
-  [
-    "worker_weight_load_seconds_total",
-    "counter",
-    "Time those loads took, each by itself.",
-    (weights) => weights.loadSeconds,
-  ],
-  [
-    "worker_weight_evicts_total",
-    "counter",
-    "Times a model's weights had to leave the device for others.",
-    (weights) => weights.evictions,
-  ],
-  [
-    "worker_weight_compactions_total",
-    "counter",
-    "Times all weights on demand were taken off the device at once.",
-    (weights) => weights.compactions,
-  ],
-];
-
-const EXECUTABLE_CACHE: readonly (readonly [
-  figure: string,
-  type: "counter" | "gauge",
-  help: string,
-  read: (cache: ExecutableCacheReading) => number,
-])[] = [
-  ["hits_total", "counter", "Programs loaded instead of compiled.", (cache) => cache.hits],
-  ["misses_total", "counter", "Programs that had to be compiled.", (cache) => cache.misses],
-  ["bytes", "gauge", "Compiled programs on disk.", (cache) => cache.bytes],
-];
-
-/**
- * The `gpu` label: which physical device this is, from `CUDA_VISIBLE_DEVICES` and the ordinal among the
- * visible ones. The only entry of that list, else the one at the ordinal (none there: empty); without
- * the variable the ordinal itself.
- */
-export function gpuLabel(visibleDevices: string | undefined, deviceOrdinal: number): string {
-  if (visibleDevices === undefined) return String(deviceOrdinal);
-  const devices = visibleDevices.split(",").map((device) => device.trim()).filter((d) => d !== "");
-  if (devices.length === 0) return String(deviceOrdinal);
-  return devices.length === 1 ? devices[0]! : devices[deviceOrdinal] ?? "";
 }

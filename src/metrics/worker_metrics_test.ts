@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
-import {
-  type DeviceMemoryReading,
-  type ExecutableCacheReading,
-  gpuLabel,
-  LATENCY_BOUNDS,
-  type ModelReading,
-  type WeightReading,
-  WorkerMetrics,
-} from "./worker_metrics.ts";
+import { LATENCY_BOUNDS } from "./conventions.ts";
+import { gpuLabel } from "./gpu_label.ts";
+import { WorkerMetrics } from "./worker_metrics.ts";
+import type {
+  DeviceMemoryReading,
+  ExecutableCacheReading,
+  ModelReading,
+  WeightReading,
+} from "./worker_readings.ts";
 
 const DIGITS: ModelReading = {
   name: "digits",
@@ -23,6 +23,7 @@ function metricsOf(changes: {
   models?: ModelReading[];
   failedUpdates?: string[];
   memory?: DeviceMemoryReading;
+  prepare?: () => Promise<void>;
   cache?: ExecutableCacheReading;
   weights?: WeightReading;
 } = {}): WorkerMetrics {
@@ -35,6 +36,7 @@ function metricsOf(changes: {
     maxConcurrentRequests: 1024,
     methods: ["/inference.GRPCInferenceService/ModelInfer"],
     readings: {
+      prepare: changes.prepare ?? (() => Promise.resolve()),
       models: () => changes.models ?? [],
       failedUpdates: () => changes.failedUpdates ?? [],
       inflightRequests: () => 7,
@@ -199,15 +201,66 @@ Deno.test("WorkerMetrics shows the worker's own figures and its configuration", 
   }
 });
 
-Deno.test("WorkerMetrics shows device memory only where the device keeps account", async () => {
+Deno.test("WorkerMetrics shows of device memory what is known", async () => {
   assert.deepEqual(await lines(metricsOf(), "worker_device_memory"), []);
-  const memory = { inUseBytes: 30, limitBytes: 100, peakInUseBytes: 40, poolBytes: undefined };
-  assert.deepEqual(await lines(metricsOf({ memory }), "worker_device_memory"), [
-    'worker_device_memory_in_use_bytes{worker="w0"} 30',
-    'worker_device_memory_limit_bytes{worker="w0"} 100',
-    'worker_device_memory_free_bytes{worker="w0"} 70',
-    'worker_device_memory_peak_in_use_bytes{worker="w0"} 40',
+  const unknown: DeviceMemoryReading = {
+    inUseBytes: undefined,
+    limitBytes: undefined,
+    peakInUseBytes: undefined,
+    poolBytes: undefined,
+    processUsedBytes: undefined,
+  };
+  const shown = async (known: Partial<DeviceMemoryReading>) => {
+    const metrics = metricsOf({ memory: { ...unknown, ...known } });
+    const start = "worker_device_memory_";
+    return (await lines(metrics, start)).map((line) =>
+      line.slice(start.length).replace('{worker="w0"}', "")
+    );
+  };
+  assert.deepEqual(await shown({}), []);
+  const allocator = { inUseBytes: 30, limitBytes: 100, peakInUseBytes: 40 };
+  const ofAllocator = [
+    "in_use_bytes 30",
+    "limit_bytes 100",
+    "free_bytes 70",
+    "peak_in_use_bytes 40",
+  ];
+  assert.deepEqual(await shown(allocator), ofAllocator);
+  assert.deepEqual(await shown({ ...allocator, poolBytes: 100, processUsedBytes: 150 }), [
+    ...ofAllocator,
+    "pool_bytes 100",
+    "process_used_bytes 150",
+    "out_of_pool_bytes 50",
   ]);
+  assert.deepEqual(await shown({ processUsedBytes: 150 }), ["process_used_bytes 150"]);
+  // Neither can be less than nothing: an allocator may be over its limit, a process below it.
+  assert.deepEqual(await shown({ inUseBytes: 130, limitBytes: 100, processUsedBytes: 90 }), [
+    "in_use_bytes 130",
+    "limit_bytes 100",
+    "free_bytes 0",
+    "process_used_bytes 90",
+    "out_of_pool_bytes 0",
+  ]);
+});
+
+Deno.test("WorkerMetrics has the readings prepared before each exposition", async () => {
+  const memory = {
+    inUseBytes: 0,
+    limitBytes: undefined,
+    peakInUseBytes: undefined,
+    poolBytes: undefined,
+    processUsedBytes: undefined,
+  };
+  const prepare = async () => {
+    await Promise.resolve();
+    memory.inUseBytes++;
+  };
+  const metrics = metricsOf({ memory, prepare });
+  for (const value of [1, 2]) {
+    assert.deepEqual(await lines(metrics, "worker_device_memory"), [
+      `worker_device_memory_in_use_bytes{worker="w0"} ${value}`,
+    ]);
+  }
 });
 
 Deno.test("WorkerMetrics counts every RPC, unknown paths under one label", async () => {

@@ -8,7 +8,15 @@ export * from "./backend.ts";
 export * from "./backends.ts";
 export * from "./compiler_choices.ts";
 export * from "./executable_cache.ts";
+export type { DeviceAccount } from "./device_account.ts";
 export * from "./mock_backend.ts";
 export { openPjrtBackend, type PjrtBackendOptions } from "./pjrt/backend.ts";
 export { UnsupportedProgramError } from "./pjrt/signature.ts";
+export {
+  findDevice,
+  type MonitoredDevice,
+  type ProcessList,
+  ProcessMemory,
+  type ProcessMemoryOptions,
+} from "./process_memory.ts";
 export * from "./weights/mod.ts";

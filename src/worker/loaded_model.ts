@@ -265,7 +265,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     const { program } = share.value;
     try {
       const startMs = performance.now();
-      const use = this.weights.use();
+      const use = this.weights.use(dispatchBytes(program, this.weightBytes));
       using held = use instanceof Promise ? await use : use;
       const waitSeconds = use instanceof Promise ? (performance.now() - startMs) / 1000 : 0;
       const { outputs, stages } = await this.#backend.run(
@@ -455,14 +455,22 @@ function scratchOf(
   let most = 0;
   for (const { programs } of variants.values()) {
     for (const { value } of programs.values()) {
-      const { memory } = value.program;
-      if (!memory) continue;
-      const inputBytes = Math.max(0, memory.argumentBytes - weights.byteLength);
-      const movedBytes = inputBytes + memory.outputBytes;
-      most = Math.max(most, dispatches * movedBytes + memory.temporaryBytes);
+      const moved = movedBytes(value.program, weights.byteLength);
+      const temporary = value.program.memory?.temporaryBytes ?? 0;
+      most = Math.max(most, dispatches * moved + temporary);
     }
   }
   return most;
+}
+
+/** What one dispatch takes of the device besides weights; 0 where the compiler does not say. */
+function dispatchBytes(program: Program, weightBytes: number): number {
+  return movedBytes(program, weightBytes) + (program.memory?.temporaryBytes ?? 0);
+}
+
+/** What goes in and comes out of a dispatch, without weights. */
+function movedBytes({ memory }: Program, weightBytes: number): number {
+  return memory ? Math.max(0, memory.argumentBytes - weightBytes) + memory.outputBytes : 0;
 }
 
 async function openHooks(

@@ -14,7 +14,7 @@ import { type Origins, parseCpuList, type ServerConfig } from "../config/mod.ts"
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { ParentLink } from "../parent_link.ts";
-import { gpuLabel, serveHttp, WorkerMetrics } from "../metrics/mod.ts";
+import { type DeviceMemoryReading, gpuLabel, serveHttp, WorkerMetrics } from "../metrics/mod.ts";
 import {
   ControlService,
   file_inference_grpc_service,
@@ -24,8 +24,10 @@ import {
 import {
   type Backend,
   type ExecutableCache,
+  findDevice,
   openBackend,
   openExecutableCache,
+  ProcessMemory,
   type WeightStore,
 } from "../runtime/mod.ts";
 import { DISCIPLINES, type DispatchRecord, Scheduler } from "../scheduler/mod.ts";
@@ -40,6 +42,7 @@ import {
 import { Admission } from "./admission.ts";
 import { warnOfIneffectiveSettings } from "./ineffective_settings.ts";
 import { controlService } from "./control_service.ts";
+import { readDeviceMemory } from "./device_memory.ts";
 import { automaticCompaction, openWeightStore } from "./device_weights.ts";
 import { inferenceService } from "./inference_service.ts";
 import { ModelLoader } from "./loader.ts";
@@ -84,6 +87,10 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     backend: undefined as Backend | undefined,
     executableCache: undefined as ExecutableCache | undefined,
     weights: undefined as WeightStore | undefined,
+    /** Absent while there is no device. */
+    readMemory: undefined as (() => Promise<DeviceMemoryReading>) | undefined,
+    /** As of the latest scrape. */
+    memory: undefined as DeviceMemoryReading | undefined,
     lifecycle: undefined as ModelLifecycle | undefined,
     /** Called after every dispatch, once there are weights. */
     compactIfDue: () => {},
@@ -171,6 +178,9 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     maxConcurrentRequests: admission.max,
     methods: methods.keys(),
     readings: {
+      prepare: async () => {
+        state.memory = await state.readMemory?.();
+      },
       models: () =>
         regularModels(registry).map((model) => ({
           name: model.name,
@@ -183,7 +193,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
       failedUpdates: () => state.lifecycle?.failedUpdates() ?? [],
       inflightRequests: () => admission.inFlight,
       requestsShed: () => admission.shed,
-      deviceMemory: () => state.backend?.memory(),
+      deviceMemory: () => state.memory,
       nativeHandles: () => state.backend?.liveHandles() ?? {},
       weights: () => state.weights?.reading(),
       executableCache: () => state.executableCache?.reading(),
@@ -265,6 +275,13 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     openWeightStore({ config, origins: options.origins, backend, scheduler, logger }),
   );
   state.weights = weights;
+  const process = backend.platform !== "cuda" ? undefined : new ProcessMemory({
+    find: () => findDevice(config.runtime.deviceOrdinal),
+    logger,
+  });
+  state.readMemory = () => readDeviceMemory({ backend, weights, process });
+  // The metrics port outlives the device.
+  stack.defer(() => state.readMemory = undefined);
   state.compactIfDue = automaticCompaction({
     interval: config.scheduler.compactionInterval,
     store: weights,

@@ -11,7 +11,6 @@ export {
   type Arena,
   type AttachRequest,
   type Compaction,
-  type WeightReading,
   WeightStore,
   type WeightStoreOptions,
 } from "./weight_store.ts";

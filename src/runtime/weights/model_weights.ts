@@ -72,8 +72,8 @@ export class ModelWeights implements UnitHolder, Disposable {
   }
 
   /** See `WeightUnit.use`. */
-  use(): WeightUse | Promise<WeightUse> {
-    return this.unit.use();
+  use(scratchBytes = 0): WeightUse | Promise<WeightUse> {
+    return this.unit.use(scratchBytes);
   }
 
   /** Throws what is in the way of serving the model now, if anything is. @throws {UnavailableError} */

@@ -95,6 +95,7 @@ export class Fixture implements AsyncDisposable {
     for (const file of this.#files) file[Symbol.dispose]();
     Deno.removeSync(this.#folder, { recursive: true });
     assert.equal(this.buffers, 0, "a buffer was left on the device");
+    assert.equal(this.store.account.inUseBytes, 0, "memory was left in the account");
   }
 }
 

@@ -8,7 +8,9 @@ import type { Weights } from "../../bundle/mod.ts";
 import type { ResidencyFloor } from "../../config/mod.ts";
 import { ResourceExhaustedError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
+import type { WeightReading } from "../../metrics/mod.ts";
 import type { Backend } from "../backend.ts";
+import { DeviceAccount } from "../device_account.ts";
 import { type Budget, budgetTable, solveBudget } from "./budget.ts";
 import { HostArena } from "./host_arena.ts";
 import { HostStore } from "./host_store.ts";
@@ -58,21 +60,6 @@ export interface AttachRequest {
   readonly onLoadFailed: (error: unknown) => void;
 }
 
-/** Figures for metrics. Bytes are those on the device. */
-export interface WeightReading {
-  readonly residentBytes: number;
-  readonly maxBytes: number;
-  readonly pinnedBytes: number;
-  readonly maxScratchBytes: number;
-  readonly poolBytes: number;
-  /** Loads on demand, and what they took. */
-  readonly loads: number;
-  readonly loadSeconds: number;
-  readonly loadedBytes: number;
-  readonly evictions: number;
-  readonly compactions: number;
-}
-
 /** What a compaction did. */
 export interface Compaction {
   readonly reloaded: number;
@@ -83,6 +70,8 @@ export interface Compaction {
 export class WeightStore implements AsyncDisposable {
   readonly hasCache: boolean;
   readonly isExternallyManaged: boolean;
+  /** What weights, and dispatches that use them, take of the device. */
+  readonly account = new DeviceAccount();
   readonly #options: WeightStoreOptions;
   readonly #services: UnitServices;
   readonly #ledger: ResidencyLedger<WeightUnit>;
@@ -117,6 +106,7 @@ export class WeightStore implements AsyncDisposable {
       ledger: this.#ledger,
       queue: this.#queue,
       gate: this.#gate,
+      account: this.account,
       hasCache: this.hasCache,
       isExternallyManaged: this.isExternallyManaged,
       resolve: () => this.#resolve(),

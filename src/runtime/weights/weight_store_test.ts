@@ -30,6 +30,33 @@ Deno.test("WeightStore brings weights in when they are asked for, and lets the o
   assert.equal(fixture.buffers, 2);
 });
 
+Deno.test("WeightStore accounts for weights on the device and for what dispatches take besides", async () => {
+  await using fixture = new Fixture({ arenaBytes: 4 * TENSOR });
+  const { account } = fixture.store;
+  const taken = () => [account.inUseBytes / TENSOR, account.peakBytes / TENSOR];
+  const pinned = await fixture.attach("pinned", { floor: "device" });
+  const [a, b] = [await fixture.attach("a", { tensors: 2 }), await fixture.attach("b")];
+  assert.deepEqual(taken(), [1, 1]);
+  const uses = [await pinned.use(3 * TENSOR), await a.use(5 * TENSOR)];
+  assert.deepEqual(taken(), [11, 11]);
+  for (const use of uses) {
+    use[Symbol.dispose]();
+    use[Symbol.dispose]();
+  }
+  assert.deepEqual(taken(), [3, 11]);
+  // A load takes its place before it is done, and gives it back when it fails.
+  const gate = fixture.backend.gate("upload");
+  fixture.backend.failNext("upload", new Error("the cable is out"));
+  const load = b.load();
+  await gate.reached;
+  assert.deepEqual(taken(), [4, 11]);
+  gate.open();
+  await assert.rejects(load, /cable/);
+  assert.deepEqual(taken(), [3, 11]);
+  await fixture.store.compact();
+  assert.deepEqual(taken(), [1, 11]);
+});
+
 Deno.test("WeightStore loads once for everyone who asks at the same time", async () => {
   await using fixture = new Fixture({ arenaBytes: 100 });
   const weights = await fixture.attach("a", { tensors: 3 });

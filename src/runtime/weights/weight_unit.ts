@@ -9,6 +9,7 @@ import type { ResidencyFloor } from "../../config/mod.ts";
 import { messageOf, UnavailableError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Backend, DeviceBuffer } from "../backend.ts";
+import type { DeviceAccount } from "../device_account.ts";
 import { copyToDevice, type DeviceCopy } from "./device_copy.ts";
 import type { HostArena } from "./host_arena.ts";
 import type { HostCopy, HostStore } from "./host_store.ts";
@@ -26,6 +27,7 @@ export interface UnitServices {
   readonly ledger: ResidencyLedger<WeightUnit>;
   readonly queue: LoadQueue<WeightUnit>;
   readonly gate: TransferGate;
+  readonly account: DeviceAccount;
   /** Whether weights come and go at all; else all stay on the device. */
   readonly hasCache: boolean;
   /** Whether somebody outside decides what is on the device. */
@@ -143,14 +145,15 @@ export class WeightUnit {
   /**
    * Begins a use, for which the weights stay. They are brought in first where they are missing, ahead of
    * everyone else who waits for memory, because the device waits for this one.
+   * @param scratchBytes device memory that the use takes besides, for the account
    * @throws {UnavailableError} where residency is managed from outside
    * @throws {ResourceExhaustedError} when they are larger than the budget
    */
-  use(): WeightUse | Promise<WeightUse> {
-    if (this.#copy) return this.#begin(this.#copy);
+  use(scratchBytes = 0): WeightUse | Promise<WeightUse> {
+    if (this.#copy) return this.#begin(this.#copy, scratchBytes);
     const refusal = this.refusal();
     if (refusal) throw refusal;
-    return this.bringIntoUse();
+    return this.bringIntoUse(scratchBytes);
   }
 
   /**
@@ -173,8 +176,8 @@ export class WeightUnit {
   }
 
   /** As `use`, whoever manages residency. */
-  bringIntoUse(): Promise<WeightUse> {
-    return this.bring(() => this.#begin(this.#copy!));
+  bringIntoUse(scratchBytes = 0): Promise<WeightUse> {
+    return this.bring(() => this.#begin(this.#copy!, scratchBytes));
   }
 
   /**
@@ -214,8 +217,10 @@ export class WeightUnit {
 
   /** Gives back the device memory; the ledger has let go of it. */
   free(): void {
-    this.#copy?.[Symbol.dispose]();
+    if (!this.#copy) return;
+    this.#copy[Symbol.dispose]();
     this.#copy = undefined;
+    this.#services.account.give(this.deviceBytes);
   }
 
   /** Takes the weights off the device, when nobody uses them any more, unless they are pinned by then. */
@@ -272,13 +277,15 @@ export class WeightUnit {
   }
 
   async #load(isUrgent: boolean): Promise<void> {
-    const { queue, gate, ledger } = this.#services;
+    const { queue, gate, ledger, account } = this.#services;
     if (!await queue.enter(this, isUrgent)) return;
     await gate.pass(async () => {
       const startMs = performance.now();
+      account.take(this.deviceBytes);
       try {
         this.#copy = await this.#copyToDevice();
       } catch (error) {
+        account.give(this.deviceBytes);
         ledger.failed(this);
         throw error;
       }
@@ -316,19 +323,21 @@ export class WeightUnit {
     }
   }
 
-  #begin({ buffers }: DeviceCopy): WeightUse {
+  #begin({ buffers }: DeviceCopy, scratchBytes: number): WeightUse {
     this.#services.ledger.beginUse(this);
-    return { buffers, ...this.#untilDisposed() };
+    this.#services.account.take(scratchBytes);
+    return { buffers, ...this.#untilDisposed(scratchBytes) };
   }
 
   /** Ends a use that the ledger knows of. */
-  #untilDisposed(): Disposable {
-    const { ledger } = this.#services;
+  #untilDisposed(scratchBytes = 0): Disposable {
+    const { ledger, account } = this.#services;
     let isUsed = true;
     return {
       [Symbol.dispose]: () => {
         if (!isUsed) return;
         isUsed = false;
+        account.give(scratchBytes);
         ledger.endUse(this);
         if (ledger.usesOf(this) > 0) return;
         for (const callback of this.#idle.splice(0)) callback();
