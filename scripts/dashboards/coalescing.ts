@@ -44,25 +44,22 @@ export const COALESCING: Dashboard = {
       by: "model",
       sortBy: "device s/s",
       columns: [
-        { title: "disp/s", expression: `${DISPATCHES} > 0`, needs: "worker" },
-        { title: "eff batch", expression: EFFECTIVE_BATCH, needs: "worker" },
+        { title: "disp/s", expression: `${DISPATCHES} > 0` },
+        { title: "eff batch", expression: EFFECTIVE_BATCH },
         {
           title: "req-merge",
           expression: ratio(of("worker_requests_served_total"), DISPATCHES),
-          needs: "worker",
         },
-        { title: "max batch", expression: MAX_BATCH, needs: "worker" },
-        { title: "fill", expression: FILL, unit: "percentunit", needs: "worker" },
+        { title: "max batch", expression: MAX_BATCH },
+        { title: "fill", expression: FILL, unit: "percentunit" },
         {
           title: "device s/s",
           expression: `${of("worker_compute_seconds_total")} > 0`,
-          needs: "worker",
         },
         {
           title: "device/disp",
           expression: ratio(of("worker_compute_seconds_total"), DISPATCHES),
           unit: "s",
-          needs: "worker",
         },
       ],
     },
@@ -74,7 +71,7 @@ export const COALESCING: Dashboard = {
       unit: "percentunit",
       min: 0,
       max: 1,
-      queries: [{ expression: `bottomk(20, ${FILL})`, legend: "{{model}}", needs: "worker" }],
+      queries: [{ expression: `bottomk(20, ${FILL})`, legend: "{{model}}" }],
     },
   ],
 };

@@ -7,6 +7,14 @@ const of = (series: Series) => select(series, OF_WORKER);
 /** Other labels differ between the two sides: what a worker is, is its name. */
 const byWorker = (series: Series) => sum(of(series), "worker");
 
+/** A worker without a budget has none of the cache's series: all its weights stay, the rest is 0. */
+const PINNED = `(${byWorker("worker_weight_cache_pinned_bytes")} or ${
+  byWorker("worker_resident_weight_bytes")
+})`;
+const orZero = (expression: string) => `(${expression} or 0 * ${byWorker("worker_info")})`;
+const ON_DEMAND = orZero(byWorker("worker_weight_cache_max_bytes"));
+const SCRATCH = orZero(byWorker("worker_weight_cache_max_scratch_bytes"));
+
 export const DEVICE_MEMORY: Dashboard = {
   uid: "rs-gpu-memory",
   title: "Device Memory Anatomy",
@@ -26,19 +34,16 @@ export const DEVICE_MEMORY: Dashboard = {
         {
           expression: byWorker("worker_resident_weight_bytes"),
           legend: "weights",
-          needs: "worker",
         },
         {
           expression: `clamp_min(${byWorker("worker_device_memory_in_use_bytes")} - ${
             byWorker("worker_resident_weight_bytes")
           }, 0)`,
           legend: "transient",
-          needs: "gpu",
         },
         {
           expression: byWorker("worker_device_memory_free_bytes"),
           legend: "free",
-          needs: "gpu",
         },
       ],
     },
@@ -51,29 +56,14 @@ export const DEVICE_MEMORY: Dashboard = {
       repeat: "worker",
       unit: "bytes",
       queries: [
+        { expression: PINNED, legend: "pinned" },
+        { expression: ON_DEMAND, legend: "on demand" },
+        { expression: SCRATCH, legend: "scratch" },
         {
-          expression: byWorker("worker_weight_cache_pinned_bytes"),
-          legend: "pinned",
-          needs: "weight cache",
-        },
-        {
-          expression: byWorker("worker_weight_cache_max_bytes"),
-          legend: "on demand",
-          needs: "weight cache",
-        },
-        {
-          expression: byWorker("worker_weight_cache_max_scratch_bytes"),
-          legend: "scratch",
-          needs: "weight cache",
-        },
-        {
-          expression: `clamp_min(${byWorker("worker_device_memory_limit_bytes")} - ${
-            byWorker("worker_weight_cache_pinned_bytes")
-          } - ${byWorker("worker_weight_cache_max_bytes")} - ${
-            byWorker("worker_weight_cache_max_scratch_bytes")
-          }, 0)`,
+          expression: `clamp_min(${
+            byWorker("worker_device_memory_limit_bytes")
+          } - ${PINNED} - ${ON_DEMAND} - ${SCRATCH}, 0)`,
           legend: "slack",
-          needs: "gpu",
         },
       ],
     },
@@ -87,12 +77,10 @@ export const DEVICE_MEMORY: Dashboard = {
         {
           expression: of("worker_device_memory_peak_in_use_bytes"),
           legend: "{{worker}} peak",
-          needs: "gpu",
         },
         {
           expression: of("worker_device_memory_limit_bytes"),
           legend: "{{worker}} limit",
-          needs: "gpu",
         },
       ],
     },
@@ -102,9 +90,8 @@ export const DEVICE_MEMORY: Dashboard = {
       width: 6,
       height: 7,
       queries: [{
-        expression: sum(rate("worker_weight_loads_total", OF_WORKER), "worker"),
+        expression: orZero(sum(rate("worker_weight_loads_total", OF_WORKER), "worker")),
         legend: "{{worker}}",
-        needs: "worker",
       }],
     },
     {
@@ -114,14 +101,14 @@ export const DEVICE_MEMORY: Dashboard = {
       width: 6,
       height: 7,
       queries: [{
-        expression: sum(rate("worker_weight_evicts_total", OF_WORKER), "worker"),
+        expression: orZero(sum(rate("worker_weight_evicts_total", OF_WORKER), "worker")),
         legend: "{{worker}}",
-        needs: "worker",
       }],
     },
     {
       kind: "series",
       title: "On-demand budget utilization",
+      note: "Of workers with a budget.",
       width: 8,
       height: 7,
       unit: "percentunit",
@@ -134,7 +121,6 @@ export const DEVICE_MEMORY: Dashboard = {
           byWorker("worker_weight_cache_max_bytes"),
         ),
         legend: "{{worker}}",
-        needs: "weight cache",
       }],
     },
     {
@@ -145,29 +131,25 @@ export const DEVICE_MEMORY: Dashboard = {
       queries: [{
         expression: of("worker_models_resident"),
         legend: "{{worker}}",
-        needs: "worker",
       }],
     },
     {
       kind: "series",
-      title: "Allocator pool: held, and held without use",
-      note: "What the driver keeps outside the pool (contexts, command buffers) is not visible " +
-        "through PJRT: nvidia-smi shows the whole.",
+      title: "Out-of-pool driver memory (command buffers + context)",
+      note:
+        "What the process has beyond the allocator's limit, and in all. On a CPU the process is " +
+        "everything: its heap and libraries too.",
       width: 8,
       height: 7,
       unit: "bytes",
       queries: [
         {
-          expression: of("worker_device_memory_pool_bytes"),
-          legend: "{{worker}} held",
-          needs: "gpu",
+          expression: of("worker_device_memory_out_of_pool_bytes"),
+          legend: "{{worker}} out of pool",
         },
         {
-          expression: `clamp_min(${byWorker("worker_device_memory_pool_bytes")} - ${
-            byWorker("worker_device_memory_in_use_bytes")
-          }, 0)`,
-          legend: "{{worker}} unused",
-          needs: "gpu",
+          expression: of("worker_device_memory_process_used_bytes"),
+          legend: "{{worker}} process",
         },
       ],
     },

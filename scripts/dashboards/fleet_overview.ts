@@ -18,7 +18,7 @@ export const FLEET_OVERVIEW: Dashboard = {
       width: 4,
       height: 4,
       unit: "reqps",
-      queries: [{ expression: sum(rate("gateway_requests_total")), needs: "gateway" }],
+      queries: [{ expression: sum(rate("gateway_requests_total")) }],
     },
     {
       kind: "stat",
@@ -27,14 +27,14 @@ export const FLEET_OVERVIEW: Dashboard = {
       height: 4,
       unit: "percentunit",
       steps: [{ from: 0.01, color: "orange" }, { from: 0.05, color: "red" }],
-      queries: [{ expression: errorShare(), needs: "worker" }],
+      queries: [{ expression: errorShare() }],
     },
     {
       kind: "stat",
       title: "In-flight",
       width: 4,
       height: 4,
-      queries: [{ expression: sum("gateway_inflight_requests"), needs: "gateway" }],
+      queries: [{ expression: sum("gateway_inflight_requests") }],
     },
     {
       kind: "stat",
@@ -43,21 +43,21 @@ export const FLEET_OVERVIEW: Dashboard = {
       height: 4,
       unit: "reqps",
       steps: [{ from: 0.001, color: "orange" }],
-      queries: [{ expression: sum(rate("gateway_requests_shed_total")), needs: "gateway" }],
+      queries: [{ expression: sum(rate("gateway_requests_shed_total")) }],
     },
     {
       kind: "stat",
       title: "Models routed",
       width: 4,
       height: 4,
-      queries: [{ expression: max("gateway_routing_table_size"), needs: "gateway" }],
+      queries: [{ expression: max("gateway_routing_table_size") }],
     },
     {
       kind: "stat",
       title: "Workers ready",
       width: 4,
       height: 4,
-      queries: [{ expression: sum("gateway_worker_ready"), needs: "gateway" }],
+      queries: [{ expression: sum("gateway_worker_ready") }],
     },
     {
       kind: "series",
@@ -68,7 +68,6 @@ export const FLEET_OVERVIEW: Dashboard = {
       queries: [0.5, 0.95, 0.99].map((share) => ({
         expression: quantile(share, LATENCY),
         legend: `p${share * 100}`,
-        needs: "gateway",
       })),
     },
     {
@@ -80,7 +79,6 @@ export const FLEET_OVERVIEW: Dashboard = {
       queries: [{
         expression: sum(rate("gateway_requests_total"), "status"),
         legend: "{{status}}",
-        needs: "gateway",
       }],
     },
     {
@@ -94,13 +92,11 @@ export const FLEET_OVERVIEW: Dashboard = {
       queries: [{
         expression: select("gateway_worker_ready", OF_WORKER),
         legend: "{{worker}}",
-        needs: "gateway",
       }],
     },
     {
       kind: "series",
       title: "Device memory in use",
-      note: "Of devices that report it.",
       width: 12,
       height: 7,
       unit: "percentunit",
@@ -113,7 +109,6 @@ export const FLEET_OVERVIEW: Dashboard = {
           select("worker_device_memory_limit_bytes", OF_WORKER),
         ),
         legend: "{{worker}}",
-        needs: "gpu",
       }],
     },
     {
@@ -125,7 +120,6 @@ export const FLEET_OVERVIEW: Dashboard = {
       queries: [{
         expression: sum("gateway_worker_inflight_work", "worker", "basis"),
         legend: "{{worker}} ({{basis}})",
-        needs: "placement",
       }],
     },
   ],

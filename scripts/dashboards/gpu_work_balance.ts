@@ -26,7 +26,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
       height: 4,
       unit: "percentunit",
       steps: [{ from: 0.1, color: "orange" }, { from: 0.25, color: "red" }],
-      queries: [{ expression: SPREAD, needs: "worker" }],
+      queries: [{ expression: SPREAD }],
     },
     {
       kind: "stat",
@@ -35,7 +35,6 @@ export const GPU_WORK_BALANCE: Dashboard = {
       height: 4,
       queries: [{
         expression: `clamp_min(${ratio(`max(${BUSY})`, `min(${BUSY})`)}, 1)`,
-        needs: "worker",
       }],
     },
     {
@@ -44,7 +43,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
       width: 5,
       height: 4,
       unit: "percentunit",
-      queries: [{ expression: `avg(${BUSY})`, needs: "worker" }],
+      queries: [{ expression: `avg(${BUSY})` }],
     },
     {
       kind: "stat",
@@ -52,14 +51,14 @@ export const GPU_WORK_BALANCE: Dashboard = {
       width: 5,
       height: 4,
       unit: "percentunit",
-      queries: [{ expression: `max(${BUSY})`, needs: "worker" }],
+      queries: [{ expression: `max(${BUSY})` }],
     },
     {
       kind: "stat",
       title: "GPUs doing work",
       width: 4,
       height: 4,
-      queries: [{ expression: `count(${BUSY} > 0) or vector(0)`, needs: "worker" }],
+      queries: [{ expression: `count(${BUSY} > 0) or vector(0)` }],
     },
     {
       kind: "stacked",
@@ -69,7 +68,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
       unit: "percentunit",
       min: 0,
       max: 1,
-      queries: [{ expression: SHARE, legend: "{{worker}}", needs: "worker" }],
+      queries: [{ expression: SHARE, legend: "{{worker}}" }],
     },
     {
       kind: "series",
@@ -78,8 +77,8 @@ export const GPU_WORK_BALANCE: Dashboard = {
       height: 8,
       unit: "percentunit",
       queries: [
-        { expression: BUSY, legend: "{{worker}}", needs: "worker" },
-        { expression: `avg(${BUSY})`, legend: "mean", needs: "worker" },
+        { expression: BUSY, legend: "{{worker}}" },
+        { expression: `avg(${BUSY})`, legend: "mean" },
       ],
     },
     {
@@ -89,8 +88,8 @@ export const GPU_WORK_BALANCE: Dashboard = {
       height: 8,
       unit: "percentunit",
       queries: [
-        { expression: SPREAD, legend: "deviation / mean", needs: "worker" },
-        { expression: `max(${BUSY}) - min(${BUSY})`, legend: "max - min", needs: "worker" },
+        { expression: SPREAD, legend: "deviation / mean" },
+        { expression: `max(${BUSY}) - min(${BUSY})`, legend: "max - min" },
       ],
     },
     {
@@ -100,8 +99,8 @@ export const GPU_WORK_BALANCE: Dashboard = {
       height: 8,
       unit: "percentunit",
       queries: [
-        { expression: SHARE, legend: "{{worker}} actual", needs: "worker" },
-        { expression: PLANNED, legend: "{{worker}} planned", needs: "placement" },
+        { expression: SHARE, legend: "{{worker}} actual" },
+        { expression: PLANNED, legend: "{{worker}} planned" },
       ],
     },
     {
@@ -112,30 +111,26 @@ export const GPU_WORK_BALANCE: Dashboard = {
       by: "worker",
       sortBy: "utilization",
       columns: [
-        { title: "utilization", expression: BUSY, unit: "percentunit", needs: "worker" },
-        { title: "share", expression: SHARE, unit: "percentunit", needs: "worker" },
+        { title: "utilization", expression: BUSY, unit: "percentunit" },
+        { title: "share", expression: SHARE, unit: "percentunit" },
         {
           title: "off an even share",
           expression: `abs(${SHARE} - scalar(1 / count(${BUSY})))`,
           unit: "percentunit",
-          needs: "worker",
         },
         {
           title: "req/s",
           expression: sum(rate("worker_requests_served_total"), "worker"),
           unit: "reqps",
-          needs: "worker",
         },
         {
           title: "rows/s",
           expression: sum(rate("worker_rows_served_total"), "worker"),
-          needs: "worker",
         },
         {
           title: "routed/s",
           expression: sum(rate("gateway_replica_routed_total"), "worker"),
           unit: "reqps",
-          needs: "placement",
         },
       ],
     },
@@ -148,7 +143,6 @@ export const GPU_WORK_BALANCE: Dashboard = {
       queries: [{
         expression: `topk(25, ${sum(rate("worker_compute_seconds_total"), "worker", "model")} > 0)`,
         legend: "{{model}} on {{worker}}",
-        needs: "worker",
       }],
     },
   ],

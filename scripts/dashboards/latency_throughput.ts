@@ -18,7 +18,7 @@ export const LATENCY_THROUGHPUT: Dashboard = {
       width: 12,
       height: 9,
       unit: "s",
-      queries: [{ expression: sum(LATENCY, "le"), legend: "{{le}}", needs: "gateway" }],
+      queries: [{ expression: sum(LATENCY, "le"), legend: "{{le}}" }],
     },
     {
       kind: "series",
@@ -29,7 +29,6 @@ export const LATENCY_THROUGHPUT: Dashboard = {
       queries: [0.5, 0.95, 0.99].map((share) => ({
         expression: quantile(share, LATENCY),
         legend: `p${share * 100}`,
-        needs: "gateway",
       })),
     },
     {
@@ -43,7 +42,6 @@ export const LATENCY_THROUGHPUT: Dashboard = {
           sum(rate("worker_dispatch_total", OF_WORKER), "worker"),
         ),
         legend: "{{worker}}",
-        needs: "worker",
       }],
     },
     ...["0.5", "0.99"].map((share) => ({
@@ -59,7 +57,6 @@ export const LATENCY_THROUGHPUT: Dashboard = {
           "worker",
         ),
         legend: "{{worker}}",
-        needs: "worker" as const,
       }],
     })),
     {
@@ -71,7 +68,6 @@ export const LATENCY_THROUGHPUT: Dashboard = {
       queries: [{
         expression: `topk(15, ${sum(rate("gateway_requests_total"), "model")})`,
         legend: "{{model}}",
-        needs: "gateway",
       }],
     },
     {
@@ -88,7 +84,6 @@ export const LATENCY_THROUGHPUT: Dashboard = {
             sum(rangeRate("worker_request_latency_seconds_count", OF_WORKER), "model")
           } > 0`,
           unit: "reqps",
-          needs: "worker",
         },
         {
           title: "device/disp",
@@ -97,7 +92,6 @@ export const LATENCY_THROUGHPUT: Dashboard = {
             sum(rangeRate("worker_dispatch_total", OF_WORKER), "model"),
           ),
           unit: "s",
-          needs: "worker",
         },
         ...[0.5, 0.95, 0.99].map((share) => ({
           title: `p${share * 100}`,
@@ -107,7 +101,6 @@ export const LATENCY_THROUGHPUT: Dashboard = {
             "model",
           ),
           unit: "s",
-          needs: "worker" as const,
         })),
       ],
     },

@@ -26,14 +26,14 @@ export const MODEL_DRILLDOWN: Dashboard = {
       width: 4,
       height: 4,
       unit: "reqps",
-      queries: [{ expression: sum(rate("gateway_requests_total", OF_MODEL)), needs: "gateway" }],
+      queries: [{ expression: sum(rate("gateway_requests_total", OF_MODEL)) }],
     },
     {
       kind: "stat",
       title: "Dispatches / s",
       width: 4,
       height: 4,
-      queries: [{ expression: sum(rate("worker_dispatch_total", OF_MODEL)), needs: "worker" }],
+      queries: [{ expression: sum(rate("worker_dispatch_total", OF_MODEL)) }],
     },
     {
       kind: "stat",
@@ -47,7 +47,6 @@ export const MODEL_DRILLDOWN: Dashboard = {
           sum(select("worker_compute_seconds_total", OF_MODEL)),
           sum(select("worker_dispatch_total", OF_MODEL)),
         ),
-        needs: "worker",
       }],
     },
     {
@@ -57,14 +56,14 @@ export const MODEL_DRILLDOWN: Dashboard = {
       height: 4,
       unit: "percentunit",
       steps: [{ from: 0.01, color: "orange" }, { from: 0.05, color: "red" }],
-      queries: [{ expression: errorShare(OF_MODEL), needs: "worker" }],
+      queries: [{ expression: errorShare(OF_MODEL) }],
     },
     {
       kind: "stat",
       title: "Resident on (workers)",
       width: 4,
       height: 4,
-      queries: [{ expression: sum(select("worker_model_resident", OF_MODEL)), needs: "worker" }],
+      queries: [{ expression: sum(select("worker_model_resident", OF_MODEL)) }],
     },
     {
       kind: "stat",
@@ -74,7 +73,6 @@ export const MODEL_DRILLDOWN: Dashboard = {
       unit: "bytes",
       queries: [{
         expression: max(select("worker_model_weight_bytes", OF_MODEL)),
-        needs: "worker",
       }],
     },
     {
@@ -86,7 +84,6 @@ export const MODEL_DRILLDOWN: Dashboard = {
       queries: [{
         expression: sum(rate("worker_request_latency_seconds_bucket", OF_MODEL), "le"),
         legend: "{{le}}",
-        needs: "worker",
       }],
     },
     {
@@ -97,7 +94,6 @@ export const MODEL_DRILLDOWN: Dashboard = {
       queries: [{
         expression: sum(rate("worker_dispatch_total", OF_MODEL), "worker"),
         legend: "{{worker}}",
-        needs: "worker",
       }],
     },
     {
@@ -109,12 +105,10 @@ export const MODEL_DRILLDOWN: Dashboard = {
         {
           expression: sum(select("worker_queue_depth", OF_MODEL), "worker"),
           legend: "{{worker}} depth",
-          needs: "worker",
         },
         {
           expression: max(select("worker_queue_wait_seconds", OF_MODEL, 'quantile="0.99"')),
           legend: "p99 wait (s)",
-          needs: "worker",
         },
       ],
     },
@@ -127,7 +121,6 @@ export const MODEL_DRILLDOWN: Dashboard = {
       queries: [{
         expression: sum(rate("worker_compute_seconds_total", OF_MODEL), "worker"),
         legend: "{{worker}}",
-        needs: "worker",
       }],
     },
     {
@@ -141,7 +134,6 @@ export const MODEL_DRILLDOWN: Dashboard = {
       queries: [{
         expression: select("worker_model_resident", OF_MODEL),
         legend: "{{worker}}",
-        needs: "worker",
       }],
     },
     {
@@ -152,7 +144,6 @@ export const MODEL_DRILLDOWN: Dashboard = {
       queries: [{
         expression: `${select("gateway_placement_weight", OF_MODEL)} > 0`,
         legend: "{{worker}}",
-        needs: "placement",
       }],
     },
   ],

@@ -1,25 +1,10 @@
 /** What a dashboard is made of, in few words; `render.ts` says the rest to Grafana. */
 
-/** What a node must be for a query to have data, besides having traffic. */
-export type Need =
-  /** Any node. */
-  | "worker"
-  /** A worker with a weight budget. */
-  | "weight cache"
-  /** A device that reports its memory. */
-  | "gpu"
-  | "gateway"
-  /** A gateway in lpt_packing. */
-  | "placement"
-  /** Nothing less than what may never happen: a failure, say. */
-  | "event";
-
 /** One query of a panel. */
 export interface Query {
   readonly expression: string;
   /** `{{label}}` is replaced. */
   readonly legend?: string;
-  readonly needs: Need;
 }
 
 /** From this value on, that colour. */

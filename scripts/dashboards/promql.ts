@@ -16,8 +16,6 @@ export const WORKER_SERIES = [
   "worker_model_weight_bytes",
   "worker_models_resident",
   "worker_resident_weight_bytes",
-  "worker_weight_loads_total",
-  "worker_weight_evicts_total",
 ] as const;
 
 /** Series of workers that account for memory by weights: exported with a weight budget. */
@@ -26,15 +24,18 @@ export const WEIGHT_CACHE_SERIES = [
   "worker_weight_cache_pinned_bytes",
   "worker_weight_cache_max_scratch_bytes",
   "worker_weight_cache_resident_bytes",
+  "worker_weight_loads_total",
+  "worker_weight_evicts_total",
 ] as const;
 
-/** Series of workers whose device reports its memory: GPUs. */
+/** Series of device memory: on a GPU from its allocator and driver, on a CPU from the worker. */
 export const DEVICE_MEMORY_SERIES = [
   "worker_device_memory_in_use_bytes",
   "worker_device_memory_limit_bytes",
   "worker_device_memory_free_bytes",
   "worker_device_memory_peak_in_use_bytes",
-  "worker_device_memory_pool_bytes",
+  "worker_device_memory_process_used_bytes",
+  "worker_device_memory_out_of_pool_bytes",
 ] as const;
 
 /** Series of a gateway, whatever its mode. */

@@ -17,28 +17,28 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       title: "Routing table size",
       width: 6,
       height: 4,
-      queries: [{ expression: max("gateway_routing_table_size"), needs: "gateway" }],
+      queries: [{ expression: max("gateway_routing_table_size") }],
     },
     {
       kind: "stat",
       title: "Workers ready",
       width: 6,
       height: 4,
-      queries: [{ expression: sum("gateway_worker_ready"), needs: "gateway" }],
+      queries: [{ expression: sum("gateway_worker_ready") }],
     },
     {
       kind: "stat",
       title: "Metrics scrape OK",
       width: 6,
       height: 4,
-      queries: [{ expression: sum("gateway_worker_metrics_up"), needs: "gateway" }],
+      queries: [{ expression: sum("gateway_worker_metrics_up") }],
     },
     {
       kind: "stat",
       title: "Max replicas (any model)",
       width: 6,
       height: 4,
-      queries: [{ expression: max("gateway_model_replicas"), needs: "placement" }],
+      queries: [{ expression: max("gateway_model_replicas") }],
     },
     {
       kind: "series",
@@ -48,7 +48,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: "count by (worker) (gateway_placement_weight > 0)",
         legend: "{{worker}}",
-        needs: "placement",
       }],
     },
     {
@@ -60,7 +59,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: sum("gateway_replica_outstanding", "worker"),
         legend: "{{worker}}",
-        needs: "placement",
       }],
     },
     {
@@ -72,7 +70,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: quantile(0.99, rate("gateway_worker_latency_seconds_bucket"), "worker"),
         legend: "{{worker}}",
-        needs: "gateway",
       }],
     },
     {
@@ -83,7 +80,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: sum("gateway_worker_inflight_work", "worker", "basis"),
         legend: "{{worker}} ({{basis}})",
-        needs: "placement",
       }],
     },
     {
@@ -94,7 +90,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: `max(${WORK}) - min(${WORK})`,
         legend: "max - min",
-        needs: "placement",
       }],
     },
     {
@@ -105,7 +100,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: max("gateway_worker_inflight_work", "basis"),
         legend: "{{basis}}",
-        needs: "placement",
       }],
     },
     {
@@ -119,7 +113,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: max("gateway_worker_metrics_up", "worker"),
         legend: "{{worker}}",
-        needs: "gateway",
       }],
     },
     {
@@ -131,7 +124,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: `topk(25, ${select("gateway_model_utilization", OF_MODEL)})`,
         legend: "{{model}}",
-        needs: "placement",
       }],
     },
     {
@@ -142,7 +134,6 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       queries: [{
         expression: `${select("gateway_placement_weight", OF_MODEL)} > 0`,
         legend: "{{model}} on {{worker}}",
-        needs: "placement",
       }],
     },
   ],

@@ -4,12 +4,19 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { dashboardFiles, DASHBOARDS, staleFiles } from "../../scripts/dashboards/mod.ts";
-import { layOut, type Need, queriesOf } from "../../scripts/dashboards/panels.ts";
+import { layOut, queriesOf } from "../../scripts/dashboards/panels.ts";
+import { metricNames } from "../../scripts/docs/metrics.ts";
 import { writeSoakModels } from "../../scripts/soak/models.ts";
-import { startNode } from "../../scripts/soak/node.ts";
+import { type SoakNode, startNode } from "../../scripts/soak/node.ts";
 import { RIGS } from "../../scripts/soak/rigs.ts";
 import { temporaryDirectory } from "../harness/bundle_builder.ts";
-import { findPrometheus, run, startPrometheus } from "../harness/prometheus.ts";
+import {
+  findPrometheus,
+  type Prometheus,
+  type PrometheusTools,
+  run,
+  startPrometheus,
+} from "../harness/prometheus.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const folder = join(root, "docker/prometheus");
@@ -69,11 +76,7 @@ Deno.test("every dashboard is provisioned from where it lies, and reads the prov
 });
 
 Deno.test("dashboards and alerts name only series that the program declares", async () => {
-  const declarations = (await Promise.all(
-    ["worker_metrics.ts", "gateway_metrics.ts", "process_metrics.ts"].map((file) =>
-      Deno.readTextFile(join(root, "src/metrics", file))
-    ),
-  )).join("\n");
+  const declared = new Set(metricNames());
   const alerts: { groups: { rules: { expr: string }[] }[] } = parse(
     await Deno.readTextFile(join(folder, "alerts.yml")),
   );
@@ -90,17 +93,9 @@ Deno.test("dashboards and alerts name only series that the program declares", as
     ),
   );
   assert.ok(names.size > 40, `${names.size}`);
-  // Some families are declared with a part of their name in a table: `worker_device_memory_${figure}_bytes`.
-  const templates = [...declarations.matchAll(/`((?:worker|gateway|process|v8)_[\w${}]*)`/g)]
-    .map((match) => new RegExp(`^${match[1]!.replaceAll(/\$\{\w+\}/g, "(\\w+)")}$`));
-  const isDeclared = (family: string) =>
-    declarations.includes(`"${family}"`) ||
-    templates.some((template) =>
-      template.exec(family)?.slice(1).every((part) => declarations.includes(`"${part}"`)) ?? false
-    );
   for (const name of names) {
     const family = name.replace(/_(bucket|count|sum)$/, "");
-    assert.ok(isDeclared(family), `${name} is declared nowhere`);
+    assert.ok(declared.has(family), `${name} is declared nowhere`);
   }
 });
 
@@ -119,56 +114,25 @@ Deno.test("promtool accepts the configuration and the rules, and the alerts do w
   }
 });
 
-/** What a node of two CPU workers behind a gateway in lpt_packing has. */
-const HAS: readonly Need[] = ["worker", "weight cache", "gateway", "placement"];
 /** For all expressions together; on an idle machine a few seconds are enough. */
 const DATA_WITHIN_MS = 150_000;
 
 Deno.test("every expression has data in a real Prometheus that scrapes a loaded node", async () => {
   const tools = await findPrometheus();
   if (typeof tools === "string") return console.log(`not run, there is no Prometheus: ${tools}`);
-  await using scratch = await temporaryDirectory();
-  const models = join(scratch.path, "models");
-  await Deno.mkdir(models);
-  await writeSoakModels(models, 2);
-  const { global, env, workers } = RIGS.pair;
-  await using node = await startNode({
-    folder: scratch.path,
-    modelRepo: models,
-    workers,
-    global: global(2),
+  await using rig = await startRig(tools, {
+    workers: RIGS.pair.workers,
+    global: RIGS.pair.global(MODELS),
     env: {
-      ...env(20),
+      ...RIGS.pair.env(20),
       REACTANT_GATEWAY_SCHEDULING_REBALANCE_COMPUTE_SECONDS: "0.2",
     },
   });
-  await using prometheus = await startPrometheus(tools, {
-    target: `127.0.0.1:${node.httpPort}`,
-    rules: join(folder, "alerts.yml"),
-  });
-  await using _load = startLoad(node);
+  const expressions = allExpressions();
+  assert.ok(expressions.length > 80, `${expressions.length}`);
+  assert.deepEqual(await withoutData(rig, expressions), []);
 
-  const pending = new Map<string, string>();
-  for (const dashboard of DASHBOARDS) {
-    for (const { panel, expression, needs } of queriesOf(dashboard)) {
-      const filled = fillIn(expression);
-      // Wrong PromQL fails at once, also where this node cannot have data.
-      await prometheus.query(filled);
-      if (HAS.includes(needs)) pending.set(filled, `${dashboard.title} / ${panel}`);
-    }
-  }
-  assert.ok(pending.size > 40, `${pending.size}`);
-  const endMs = performance.now() + DATA_WITHIN_MS;
-  while (pending.size > 0) {
-    for (const expression of [...pending.keys()]) {
-      if ((await prometheus.query(expression)).length > 0) pending.delete(expression);
-    }
-    if (performance.now() > endMs) break;
-    await new Promise((resolve) => setTimeout(resolve, 500));
-  }
-  assert.deepEqual([...pending].map(([expression, panel]) => `${panel}: ${expression}`), []);
-
-  const { groups } = await prometheus.api("/api/v1/rules") as {
+  const { groups } = await rig.prometheus.api("/api/v1/rules") as {
     groups: { rules: { name: string; health: string; lastError?: string }[] }[];
   };
   const rules = groups.flatMap((group) => group.rules);
@@ -177,6 +141,100 @@ Deno.test("every expression has data in a real Prometheus that scrapes a loaded 
     assert.notEqual(health, "err", `${name}: ${lastError}`);
   }
 });
+
+Deno.test("one CPU worker has data in every expression that is not about a gateway or a budget", async () => {
+  const tools = await findPrometheus();
+  if (typeof tools === "string") return console.log(`not run, there is no Prometheus: ${tools}`);
+  await using rig = await startRig(tools, { workers: 1, global: { runtime: { backend: "cpu" } } });
+  const expressions = allExpressions();
+  const own = expressions.filter(({ panel, text }) =>
+    !text.includes("gateway_") && !ONLY_WITH_A_BUDGET.includes(panel)
+  );
+  assert.ok(own.length > 45, `${own.length}`);
+  assert.deepEqual(await withoutData(rig, own), []);
+  // A CPU's device has the size of the memory there is, and nothing in it but what is known to be.
+  const value = async (name: string) => Number((await rig.prometheus.query(name))[0]!.value[1]);
+  const [inUse, limit, weights] = [
+    await value("worker_device_memory_in_use_bytes"),
+    await value("worker_device_memory_limit_bytes"),
+    await value("worker_resident_weight_bytes"),
+  ];
+  assert.ok(weights > 0 && inUse >= weights && inUse < 2 * weights, `${inUse}, ${weights}`);
+  assert.ok(limit > inUse && limit <= Deno.systemMemoryInfo().total, `${limit}`);
+});
+
+/** Panels about how full the budget is, which says nothing where there is none. */
+const ONLY_WITH_A_BUDGET = ["Device Memory Anatomy / On-demand budget utilization"];
+/** Heavy ones, besides the others. */
+const MODELS = 2;
+
+interface Rig extends AsyncDisposable {
+  readonly prometheus: Prometheus;
+  readonly load: Load;
+}
+
+/** A node under load, with a Prometheus that scrapes it. */
+async function startRig(
+  tools: PrometheusTools,
+  options: Pick<Parameters<typeof startNode>[0], "workers" | "global" | "env">,
+): Promise<Rig> {
+  await using stack = new AsyncDisposableStack();
+  const scratch = stack.use(await temporaryDirectory());
+  const modelRepo = join(scratch.path, "models");
+  await Deno.mkdir(modelRepo);
+  await writeSoakModels(modelRepo, MODELS);
+  const node = stack.use(await startNode({ folder: scratch.path, modelRepo, ...options }));
+  const prometheus = stack.use(
+    await startPrometheus(tools, {
+      target: `127.0.0.1:${node.httpPort}`,
+      rules: join(folder, "alerts.yml"),
+    }),
+  );
+  const load = stack.use(startLoad(node));
+  const rest = stack.move();
+  return { prometheus, load, [Symbol.asyncDispose]: () => rest.disposeAsync() };
+}
+
+interface PanelExpression {
+  /** Its dashboard and title. */
+  readonly panel: string;
+  readonly text: string;
+}
+
+/** Of every panel, and what every choice at the top of a dashboard is made from. */
+function allExpressions(): PanelExpression[] {
+  return DASHBOARDS.flatMap((dashboard) => [
+    ...dashboard.variables.map(({ name, series }) => ({
+      panel: `${dashboard.title} / $${name}`,
+      text: `count by (${name}) (${series}{${name}!=""})`,
+    })),
+    ...Array.from(queriesOf(dashboard), ({ panel, expression }) => ({
+      panel: `${dashboard.title} / ${panel}`,
+      text: fillIn(expression),
+    })),
+  ]);
+}
+
+/**
+ * Those that have no data however long one waits. Wrong PromQL fails at once.
+ * @throws {Error} with Prometheus' words
+ */
+async function withoutData(
+  { prometheus, load }: Rig,
+  expressions: readonly PanelExpression[],
+): Promise<string[]> {
+  const pending = new Set(expressions);
+  const endMs = performance.now() + DATA_WITHIN_MS;
+  for (;;) {
+    for (const expression of pending) {
+      if ((await prometheus.query(expression.text)).length > 0) pending.delete(expression);
+    }
+    if (pending.size === 0 || performance.now() > endMs) break;
+    load.check();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  return Array.from(pending, ({ panel, text }) => `${panel}: ${text}`);
+}
 
 /** Variables as Grafana fills them in when everything is chosen, with windows that suit a short test. */
 function fillIn(expression: string): string {
@@ -187,8 +245,13 @@ function fillIn(expression: string): string {
     .replaceAll("$model", ".*");
 }
 
-/** Keeps requests of every model coming until disposed. */
-function startLoad(node: { readonly grpcPort: number }): AsyncDisposable {
+/** Requests of every model, which keep coming until it is disposed. */
+interface Load extends AsyncDisposable {
+  /** Throws when they have stopped coming. */
+  check(): void;
+}
+
+function startLoad(node: SoakNode): Load {
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--quiet", "--no-check", join(root, "main.ts"), "loadgen"],
@@ -197,13 +260,19 @@ function startLoad(node: { readonly grpcPort: number }): AsyncDisposable {
     ],
     stdin: "null",
     stdout: "null",
-    stderr: "null",
+    stderr: "piped",
   }).spawn();
+  let ended: string | undefined;
+  const end = Promise.all([child.status, new Response(child.stderr).text()])
+    .then(([{ code }, text]) => ended = `the load generator ended with ${code}: ${text}`);
   return {
+    check() {
+      if (ended !== undefined) throw new Error(ended);
+    },
     async [Symbol.asyncDispose]() {
-      child.kill("SIGTERM");
-      const timer = setTimeout(() => child.kill("SIGKILL"), 90_000);
-      await child.status;
+      if (ended === undefined) child.kill("SIGTERM");
+      const timer = setTimeout(() => ended ?? child.kill("SIGKILL"), 90_000);
+      await end;
       clearTimeout(timer);
     },
   };
