@@ -248,8 +248,18 @@ Deno.test("the checklist is complete, and everything that it names exists", () =
   for (const [, letter, number, rest] of text.matchAll(/^\| ([A-Z])(\d+) +\|(.*)$/gm)) {
     if (Number(number) !== (numbers.get(letter!) ?? 0) + 1) problems.push(`${letter}${number}`);
     numbers.set(letter!, Number(number));
-    if (rest!.split("|").slice(0, 3).some((cell) => cell.trim() === "")) {
-      problems.push(`${letter}${number} has an empty cell`);
+    const [promise, doneIn, testedBy] = rest!.split("|").map((cell) => cell.trim());
+    if (promise === "" || !/`[^`]+\/[^`]+`/.test(doneIn!)) {
+      problems.push(`${letter}${number} does not say where it is done`);
+    }
+    const tests = [...testedBy!.matchAll(/`([^`]*)`/g)].map(([, path]) => path!);
+    if (!testedBy!.startsWith("nothing ") && tests.length === 0) {
+      problems.push(`${letter}${number} does not say where it is tested`);
+    }
+    // What `deno task test` finds by itself.
+    const isTest = /^(src|ffi|tests|scripts)\/[\w/]+_test\.ts$/;
+    for (const path of tests.filter((path) => !isTest.test(path))) {
+      problems.push(`${letter}${number}: ${path} is no test`);
     }
   }
   assert.ok((numbers.get("A") ?? 0) > 50 && (numbers.get("B") ?? 0) > 50, "items of both pages");
