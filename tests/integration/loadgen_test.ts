@@ -48,6 +48,35 @@ function sharedMemoryObjects(pid: number): string[] {
   );
 }
 
+/** A meta model that gives its input three times, which only its answers tell. */
+function spreadBundle() {
+  const tensor = (name: string, shape: number[], copies: number) => ({
+    name,
+    dtype: "F32",
+    shape,
+    data: float32Bytes(Array.from({ length: copies }, () => [1, 2, 3, 4]).flat()),
+  });
+  return {
+    "manifest.yaml": JSON.stringify({
+      format_version: "2.0",
+      axis_order: "row_major",
+      kind: "meta",
+      meta: { calls: [] },
+      client_inputs: [{ name: "x", dtype: "f32", shape: "a", dims: { a: 4 } }],
+      client_outputs: [{ name: "z", dtype: "f32", shape: "ka", dims: { k: -1, a: 4 } }],
+    }),
+    "model.ts": `register_meta("spread", ([x]) => {
+      const data = new Uint8Array(48);
+      for (const row of [0, 1, 2]) data.set(x.data, row * 16);
+      return [{ name: "z", datatype: "FP32", shape: [3, 4], data }];
+    });`,
+    "golden.safetensors": safetensors([
+      tensor("b0/input/x", [4], 1),
+      tensor("b0/output/z", [3, 4], 3),
+    ], {}),
+  };
+}
+
 /** y = x · kernel + bias for x = [1, 2, 3], the bundle builder's own numbers. */
 const RIGHT = [80.5, 86.25, 92.125, 98];
 
@@ -71,6 +100,7 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     "golden.safetensors": golden(RIGHT),
   });
   await writeBundle(folder.path, "other", denseBundleWith(() => {}));
+  await writeBundle(folder.path, "spread", spreadBundle());
   const variants = LOAD_MODELS.find(({ name }) => name === "variants")!;
   await writeBundle(folder.path, "variants", variants.files);
   await using server = await startServer({ modelDirs: [folder.path] });
@@ -116,6 +146,29 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     assert.deepEqual(sharedMemoryObjects(child.pid), []);
   });
 
+  await t.step(
+    "outputs that are longer than metadata tell, through memory, against a meta's golden",
+    async () => {
+      const common = ["--duration-seconds", "0.5", "--concurrency", "2", "--transport", "shm"];
+      const named = await runLoadgen([
+        ...target,
+        ...common,
+        "--models",
+        "spread",
+        "--expect",
+        "equal",
+      ]);
+      assert.equal(named.code, 0, named.text);
+      const read = await runLoadgen([
+        ...target,
+        ...common,
+        ...["--models", "spread", "--expect", "golden", "--model-repo", folder.path],
+      ]);
+      assert.equal(read.code, 0, read.text);
+      assert.match(read.text, /^-- [1-9]\d* answers checked$/m);
+    },
+  );
+
   await t.step("wrong answers fail the run, and the variables work", async () => {
     await using wrong = await temporaryDirectory();
     await writeBundle(wrong.path, "dense", {
@@ -144,6 +197,9 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     const usage = await runLoadgen(["--gateway", "ftp://nowhere:1", "--rate", "1"]);
     assert.equal(usage.code, 2, usage.text);
     assert.match(usage.text, /Malformed server address "ftp:\/\/nowhere:1"/);
+    const page = await runLoadgen([...target, "--metrics", "127.0.0.1:8002/metrics"]);
+    assert.equal(page.code, 2, page.text);
+    assert.match(page.text, /--metrics must be an http:\/\/ or https:\/\/ address, or off/);
   });
 
   await t.step("a probe asks for every compiled shape, largest first", async () => {
@@ -157,22 +213,40 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     assert.match(missing.text, /Cannot probe "absent"/);
   });
 
-  await t.step("a signal ends it early, with its verdict", async () => {
-    const child = loadgen([...target, ...["--duration-seconds", "600", "--report-seconds", "0.2"]]);
-    const lines = child.stdout.pipeThrough(new TextDecoderStream());
-    let text = "";
-    let isTold = false;
-    for await (const part of lines) {
-      text += part;
-      if (!isTold && text.includes("[t+")) {
-        isTold = true;
-        child.kill("SIGTERM");
+  const ends: readonly (readonly [Deno.Signal, string, boolean])[] = [
+    ["SIGTERM", "tcp", false],
+    ["SIGHUP", "shm", false],
+    // A server that has stopped answers neither requests nor the page, nor that the memory is taken back.
+    ["SIGINT", "shm", true],
+  ];
+  for (const [signal, transport, isFrozen] of ends) {
+    const what = isFrozen ? "although the server has stopped" : "with its verdict";
+    await t.step(`${signal} ends it early, ${what}`, async () => {
+      const child = loadgen([
+        ...target,
+        ...["--duration-seconds", "600", "--report-seconds", "0.2", "--transport", transport],
+        ...["--stall-windows", "0"],
+      ]);
+      let text = "";
+      let isTold = false;
+      try {
+        for await (const part of child.stdout.pipeThrough(new TextDecoderStream())) {
+          text += part;
+          if (isTold || !text.includes("[t+")) continue;
+          isTold = true;
+          assert.equal(sharedMemoryObjects(child.pid).length, transport === "shm" ? 1 : 0);
+          if (isFrozen) server.kill("SIGSTOP");
+          child.kill(signal);
+        }
+      } finally {
+        if (isFrozen) server.kill("SIGCONT");
       }
-    }
-    const { code } = await child.status;
-    await child.stderr.cancel();
-    assert.equal(code, 0, text);
-    assert.match(text, /^loadgen: OK: \d+ requests to 2 models$/m);
-  });
+      const { code } = await child.status;
+      await child.stderr.cancel();
+      assert.equal(code, 0, text);
+      assert.match(text, /^loadgen: OK: \d+ requests to 3 models$/m);
+      assert.deepEqual(sharedMemoryObjects(child.pid), []);
+    });
+  }
   assert.deepEqual(server.events.filter(({ level }) => level === "error"), []);
 });
