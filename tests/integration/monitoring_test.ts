@@ -154,12 +154,14 @@ Deno.test("one CPU worker has data in every expression that is not about a gatew
   assert.deepEqual(await withoutData(rig, own), []);
   // A CPU's device has the size of the memory there is, and nothing in it but what is known to be.
   const value = async (name: string) => Number((await rig.prometheus.query(name))[0]!.value[1]);
-  const [inUse, limit, weights] = [
+  const [inUse, peak, limit, weights] = [
     await value("worker_device_memory_in_use_bytes"),
+    await value("worker_device_memory_peak_in_use_bytes"),
     await value("worker_device_memory_limit_bytes"),
     await value("worker_resident_weight_bytes"),
   ];
   assert.ok(weights > 0 && inUse >= weights && inUse < 2 * weights, `${inUse}, ${weights}`);
+  assert.ok(peak > weights, `dispatches need memory too: ${peak}, ${weights}`);
   assert.ok(limit > inUse && limit <= Deno.systemMemoryInfo().total, `${limit}`);
 });
 
