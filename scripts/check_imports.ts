@@ -84,6 +84,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "protocol",
     "tensor",
     "config",
+    "direct_http.ts",
     "errors.ts",
     "log.ts",
     "pause.ts",

@@ -1,5 +1,7 @@
 /** The counters of a node that the report shows. */
 
+import { directClient } from "../direct_http.ts";
+
 /** Sums over all series of a name. */
 export interface NodeCounters {
   readonly loads: number;
@@ -25,7 +27,8 @@ export async function scrapeCounters(
 ): Promise<NodeCounters | undefined> {
   try {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
-    const response = await fetch(url, { signal: limit });
+    using client = directClient(url);
+    const response = await fetch(url, { client, signal: limit });
     const text = await response.text();
     return response.ok ? countersIn(text) : undefined;
   } catch {
