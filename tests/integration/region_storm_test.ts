@@ -1,23 +1,21 @@
 /**
  * Large tensors of many callers at once, from shared memory and over the wire, some abandoned and some
  * late: each answer is its caller's to the last byte, though inputs lie in memory that the device reads in
- * place and that the next request gets.
+ * place and that the next request gets. And objects that are cut, grown and replaced under requests that
+ * compute in them: no crash, and nobody else's answer is touched.
  */
 
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { ServerError } from "../../src/errors.ts";
 import {
   GRPCInferenceService,
   responseTensors,
   sharedMemoryParameters,
 } from "../../src/protocol/mod.ts";
-import {
-  safetensors,
-  stablehlo,
-  temporaryDirectory,
-  writeBundle,
-} from "../harness/bundle_builder.ts";
-import { connect } from "../harness/client.ts";
+import { temporaryDirectory } from "../harness/bundle_builder.ts";
+import { connect, type TestClient } from "../harness/client.ts";
+import { writeDouble } from "../harness/double_bundle.ts";
 import { startServer } from "../harness/server.ts";
 
 /** INT32 elements of a row: 128 KiB, far into what is neither copied nor made anew. */
@@ -25,29 +23,6 @@ const WIDTH = 32_768;
 const BYTES = 4 * WIDTH;
 const CALLERS = 10;
 const CALLS = 50;
-
-/** `x`, INT32 [n, WIDTH], to its double `y`. */
-async function writeDouble(root: string): Promise<void> {
-  const tensor = (name: string) => ({ name, dtype: "i32", shape: "nd", dims: { d: WIDTH } });
-  const sizes = [1, 4];
-  const program = (size: number) => {
-    const type = `${size}x${WIDTH}xi32`;
-    return stablehlo([type], [type], [
-      `%0 = stablehlo.add %arg0, %arg0 : tensor<${type}>`,
-    ], ["%0"]);
-  };
-  await writeBundle(root, "double", {
-    "manifest.yaml": JSON.stringify({
-      format_version: "2.0",
-      axis_order: "row_major",
-      executable_inputs: [tensor("x")],
-      executable_outputs: [tensor("y")],
-      batching: { compiled_batch_sizes: sizes },
-    }),
-    ...Object.fromEntries(sizes.map((size) => [`model.b${size}.mlir`, program(size)])),
-    "weights.safetensors": safetensors([]),
-  });
-}
 
 /** One caller's two places in the object: for what it sends, and for what it gets. */
 interface Caller {
@@ -60,7 +35,7 @@ interface Caller {
 
 Deno.test("large tensors of many callers never meet, in shared memory or out of it", async () => {
   await using folder = await temporaryDirectory();
-  await writeDouble(folder.path);
+  await writeDouble(folder.path, "double", { dtype: "i32", width: WIDTH, sizes: [1, 4] });
   await using server = await startServer({ modelDirs: [folder.path] });
   const path = Deno.makeTempFileSync({ dir: "/dev/shm", prefix: "reactant-storm-" });
   using file = Deno.openSync(path, { read: true, write: true });
@@ -144,5 +119,179 @@ Deno.test("large tensors of many callers never meet, in shared memory or out of 
     assert.ok(counts.right >= CALLERS * CALLS * 3 / 5);
   } finally {
     Deno.removeSync(path);
+  }
+});
+
+/** FP32 elements of a row: half a mebibyte, 128 pages to be cut off at. */
+const STORM_WIDTH = 131_072;
+const STORM_BYTES = 4 * STORM_WIDTH;
+/** Room for one input and one output. */
+const OBJECT_BYTES = 2 * STORM_BYTES;
+const STORM_MS = 5_000;
+const SABOTEUR = fileURLToPath(new URL("../harness/region_saboteur.ts", import.meta.url));
+
+interface StormCaller {
+  readonly name: string;
+  readonly path: string;
+  /** Nowhere 0, which is what cut memory reads as. */
+  readonly value: number;
+  readonly isSabotaged: boolean;
+  readonly counts: Record<"right" | "holed" | "shrunk" | "unregistered", number>;
+}
+
+/** Forgets one region, or all. */
+function unregister({ inference }: TestClient, name = ""): Promise<unknown> {
+  return inference.call(GRPCInferenceService.method.systemSharedMemoryUnregister, { name });
+}
+
+/** Registers the object that has the caller's path now. */
+async function registerAnew({ inference }: TestClient, { name, path }: StormCaller): Promise<void> {
+  try {
+    await inference.call(GRPCInferenceService.method.systemSharedMemoryRegister, {
+      name,
+      key: path.replace("/dev/shm", ""),
+      offset: 0n,
+      byteSize: BigInt(OBJECT_BYTES),
+    });
+  } catch (error) {
+    // The object is short or away at this moment.
+    if (!(error instanceof ServerError)) throw error;
+    assert.match(error.message, /fewer than offset|cannot be opened|no shared-memory object/);
+  }
+}
+
+/** Asks once, with input and output in the caller's region, one of them or none, and checks the answer. */
+async function askInStorm(client: TestClient, caller: StormCaller, call: number): Promise<void> {
+  const { name, path, value, isSabotaged, counts } = caller;
+  const values = new Float32Array(STORM_WIDTH).fill(value);
+  const data = new Uint8Array(values.buffer);
+  if (isSabotaged) {
+    if (call % 4 === 0) await registerAnew(client, caller);
+    if (call % 31 === 30) await unregister(client, name);
+    try {
+      using file = Deno.openSync(path, { write: true });
+      for (let at = 0; at < STORM_BYTES;) at += file.writeSync(data.subarray(at));
+    } catch (error) {
+      // It is away at this moment.
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+  const [fromRegion, toRegion] = [call % 3 !== 2, call % 2 === 0];
+  const place = (offset: number) =>
+    sharedMemoryParameters({ region: name, offset, byteSize: STORM_BYTES });
+  let answer;
+  try {
+    answer = await client.inference.inferRaw({
+      // Alone in its batch with the one, among others with the other.
+      modelName: call % 5 === 0 ? "shared" : "alone",
+      inputs: [{
+        name: "x",
+        datatype: "FP32",
+        shape: [1, STORM_WIDTH],
+        ...(fromRegion ? { data: undefined, parameters: place(0) } : { data }),
+      }],
+      outputs: toRegion ? [{ name: "y", parameters: place(STORM_BYTES) }] : [],
+    });
+  } catch (error) {
+    if (!isSabotaged || !(error instanceof ServerError)) throw error;
+    if (/unregistered shared memory region/.test(error.message)) counts.unregistered++;
+    else {
+      assert.match(`${error.status}: ${error.message}`, /^INVALID_ARGUMENT: .*has shrunk/);
+      counts.shrunk++;
+    }
+    return;
+  }
+  if (toRegion && isSabotaged) {
+    // Gone again by now, perhaps.
+    counts.right++;
+    return;
+  }
+  const found = toRegion
+    ? Deno.readFileSync(path).subarray(STORM_BYTES)
+    : responseTensors(answer)[0]!.data.slice();
+  const answers = new Float32Array(found.slice().buffer);
+  assert.equal(answers.length, STORM_WIDTH);
+  const mayBeHoled = isSabotaged && fromRegion;
+  let holes = 0;
+  for (let at = 0; at < answers.length; at++) {
+    if (answers[at] === 2 * value) continue;
+    const where = `${name}, call ${call}, element ${at}`;
+    assert.ok(mayBeHoled && answers[at] === 0, `${where}: ${answers[at]}`);
+    holes++;
+  }
+  if (holes > 0) counts.holed++;
+  else counts.right++;
+}
+
+Deno.test("objects cut, grown, removed and registered anew under load crash nothing and spoil nobody else", async () => {
+  await using folder = await temporaryDirectory();
+  await writeDouble(folder.path, "alone", { dtype: "f32", width: STORM_WIDTH, sizes: [1] });
+  await writeDouble(folder.path, "shared", { dtype: "f32", width: STORM_WIDTH, sizes: [4] });
+  await using server = await startServer({ modelDirs: [folder.path] });
+  await using client = connect(server);
+  const callers = Array.from({ length: 6 }, (_, index): StormCaller => ({
+    name: `caller ${index}`,
+    path: Deno.makeTempFileSync({ dir: "/dev/shm", prefix: "reactant-storm-" }),
+    value: index + 1,
+    isSabotaged: index < 4,
+    counts: { right: 0, holed: 0, shrunk: 0, unregistered: 0 },
+  }));
+  const mappings = () =>
+    Deno.readTextFileSync(`/proc/${server.pid}/maps`).split("\n").filter((line) =>
+      line.includes("reactant-storm-")
+    ).length;
+  try {
+    for (const caller of callers) {
+      const contents = new Float32Array(OBJECT_BYTES / 4).fill(caller.value, 0, STORM_WIDTH);
+      Deno.writeFileSync(caller.path, new Uint8Array(contents.buffer));
+      await registerAnew(client, caller);
+    }
+    assert.equal(mappings(), callers.length);
+    const victims = callers.filter(({ isSabotaged }) => isSabotaged);
+    const saboteur = new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["run", "-A", "--no-config", "--no-check", SABOTEUR, String(OBJECT_BYTES)],
+        ...victims.map(({ path }) => path),
+      ],
+      stdin: "piped",
+      stdout: "piped",
+    }).spawn();
+    const untilMs = performance.now() + STORM_MS;
+    let report;
+    try {
+      // Two at a time each, so that regions also go while a request is under way in them.
+      await Promise.all([...callers, ...callers].map(async (caller, index) => {
+        for (let call = index; performance.now() < untilMs; call++) {
+          await askInStorm(client, caller, call);
+        }
+      }));
+    } finally {
+      await saboteur.stdin.close();
+      report = await saboteur.output();
+    }
+    const { cuts, replacements } = JSON.parse(new TextDecoder().decode(report.stdout));
+    assert.ok(cuts > 50 && replacements > 5, `${cuts} cuts, ${replacements} replacements`);
+    const total = (kind: keyof StormCaller["counts"]) =>
+      callers.reduce((sum, { counts }) => sum + counts[kind], 0);
+    assert.ok(total("shrunk") > 0);
+    assert.ok(total("right") > 20);
+
+    // Afterwards all is as it was: registered anew, each region works again, and none is left behind.
+    for (const caller of callers) {
+      const contents = new Float32Array(OBJECT_BYTES / 4).fill(caller.value, 0, STORM_WIDTH);
+      Deno.writeFileSync(caller.path, new Uint8Array(contents.buffer));
+      await registerAnew(client, caller);
+      const before = caller.counts.right;
+      for (const call of [0, 1, 3]) {
+        await askInStorm(client, { ...caller, isSabotaged: false }, call);
+      }
+      assert.equal(caller.counts.right, before + 3);
+    }
+    assert.equal(mappings(), callers.length);
+    await unregister(client);
+    assert.equal(mappings(), 0);
+    assert.deepEqual(server.events.filter(({ level }) => level === "error"), []);
+  } finally {
+    for (const { path } of callers) Deno.removeSync(path);
   }
 });

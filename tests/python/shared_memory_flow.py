@@ -1,7 +1,7 @@
 """System shared memory through tritonclient, against the model `simple`: the calls that Triton's own example
 makes, then everything that can be wrong with a region. Prints the name of each part that held.
 
-    shared_memory_flow.py HOST:PORT
+    shared_memory_flow.py HOST:PORT INT32|FP32
 """
 import os
 import sys
@@ -11,12 +11,14 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, shared_memory, triton_to_np_dtype
 
 BYTES = 64
+DATATYPE = sys.argv[2]
+DTYPE = triton_to_np_dtype(DATATYPE)
 SUFFIX = f"_{os.getpid()}"
 INPUT_KEY = f"/reactant_input{SUFFIX}"
 OUTPUT_KEY = f"/reactant_output{SUFFIX}"
 
-a = numpy.arange(16, dtype=numpy.int32)
-b = numpy.full(16, 3, dtype=numpy.int32)
+a = numpy.arange(16, dtype=DTYPE)
+b = numpy.full(16, 3, dtype=DTYPE)
 
 
 class Region:
@@ -43,7 +45,7 @@ class Region:
 
     def get(self, count, offset=0):
         found = shared_memory.get_contents_as_numpy(
-            self.handle, numpy.int32, [count], offset=offset
+            self.handle, DTYPE, [count], offset=offset
         )
         return numpy.array(found)
 
@@ -51,7 +53,7 @@ class Region:
 def inputs(first, second, shape=(1, 16)):
     made = []
     for name, source in (("INPUT0", first), ("INPUT1", second)):
-        tensor = InferInput(name, list(shape), "INT32")
+        tensor = InferInput(name, list(shape), DATATYPE)
         if isinstance(source, numpy.ndarray):
             tensor.set_data_from_numpy(source.reshape(shape))
         else:
@@ -122,9 +124,9 @@ def check_offsets(client):
     """A region registered from an offset on; two rows in it; one output of two; the rest by wire."""
     handle = shared_memory.create_shared_memory_region("late", INPUT_KEY, 5 * BYTES)
     client.register_system_shared_memory("late", INPUT_KEY, 4 * BYTES, offset=BYTES)
-    rows = numpy.arange(32, dtype=numpy.int32)
+    rows = numpy.arange(32, dtype=DTYPE)
     shared_memory.set_shared_memory_region(handle, [rows], offset=2 * BYTES)
-    wire = numpy.full(32, 7, dtype=numpy.int32)
+    wire = numpy.full(32, 7, dtype=DTYPE)
     for first, second, sign in (
         (("late", 2 * BYTES, BYTES), wire, 1),
         (wire, ("late", 2 * BYTES, BYTES), -1),
