@@ -2,11 +2,10 @@
 
 import { realpathSync } from "node:fs";
 import { join } from "node:path";
-import { BundleError } from "../../errors.ts";
+import { BundleError, messageOf } from "../../errors.ts";
 import {
   byteLengthOf,
   datatypeFromWire,
-  decodeBytesElements,
   elementCount,
   type NamedTensor,
 } from "../../tensor/mod.ts";
@@ -22,7 +21,7 @@ export function refuseEscapingLinks(model: string, directory: string): void {
     for (const entry of Deno.readDirSync(folder)) {
       const path = join(folder, entry.name);
       if (entry.isSymlink) {
-        const target = realpathSync(path);
+        const target = targetOf(model, path, entry.name);
         if (!target.startsWith(root + "/")) {
           throw new BundleError(
             model,
@@ -38,6 +37,18 @@ export function refuseEscapingLinks(model: string, directory: string): void {
     }
   };
   walk(root, 0);
+}
+
+/** @throws {BundleError} for a link that leads nowhere: what it will lead to one day is anybody's guess */
+function targetOf(model: string, path: string, name: string): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    throw new BundleError(
+      model,
+      `${JSON.stringify(name)} is a link that cannot be followed: ${messageOf(error)}`,
+    );
+  }
 }
 
 /**
@@ -66,10 +77,8 @@ export function checkTensors(value: unknown, { copyShared = false } = {}): Named
     if (!(data instanceof Uint8Array)) throw new TypeError(`tensor ${quoted} no bytes`);
     const spec = { datatype: info.datatype, shape: shape as number[] };
     if (info.datatype === "BYTES") {
-      const found = decodeBytesElements(data).length;
-      if (found !== elementCount(spec.shape)) {
-        throw new TypeError(`tensor ${quoted} ${found} elements for shape [${shape}]`);
-      }
+      const problem = problemOfElements(data, elementCount(spec.shape));
+      if (problem) throw new TypeError(`tensor ${quoted} ${problem} for shape [${shape}]`);
     } else if (data.length !== byteLengthOf(spec)) {
       throw new TypeError(
         `tensor ${quoted} ${data.length} bytes where ${byteLengthOf(spec)} belong to [${shape}]`,
@@ -77,4 +86,21 @@ export function checkTensors(value: unknown, { copyShared = false } = {}): Named
     }
     return { name, datatype: info.datatype, shape: spec.shape, data };
   });
+}
+
+/** What a tensor of strings may have: far more than any model takes, and counted in a moment. */
+const MAX_ELEMENTS = 2 ** 24;
+
+/** What is wrong with the contents of a BYTES tensor that is to have `count` elements. */
+function problemOfElements(data: Uint8Array, count: number): string | undefined {
+  if (count > MAX_ELEMENTS) return `more than ${MAX_ELEMENTS} elements`;
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  let at = 0;
+  // Counted and not taken apart: a hook may give millions, and this is everybody's thread.
+  for (let found = 0; found < count; found++) {
+    if (at + 4 > data.length) return `${found} elements`;
+    at += 4 + view.getUint32(at, true);
+    if (at > data.length) return `element ${found} beyond its bytes`;
+  }
+  return at < data.length ? `more elements` : undefined;
 }
