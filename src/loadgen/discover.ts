@@ -9,7 +9,7 @@ import {
   scanRepository,
 } from "../bundle/mod.ts";
 import type { InferenceClient } from "../client/mod.ts";
-import { ConfigError, messageOf, NotFoundError, ServerError } from "../errors.ts";
+import { ConfigError, messageOf, ServerError } from "../errors.ts";
 import { ControlService, type ModelMetadataResponse_TensorMetadata } from "../protocol/mod.ts";
 import { datatypeFromWire } from "../tensor/mod.ts";
 import {
@@ -67,9 +67,10 @@ export async function discoverOnWire(
           sizes: ladder(limit, preferred),
         };
       } catch (error) {
-        if (error instanceof NotFoundError || error instanceof UnmappedError) {
-          return { name, reason: messageOf(error) };
-        }
+        // A server without such questions is asked otherwise; one model that cannot answer is left out.
+        const isAboutModel = error instanceof UnmappedError ||
+          (error instanceof ServerError && error.status !== "UNIMPLEMENTED");
+        if (isAboutModel) return { name, reason: messageOf(error) };
         throw error;
       }
     }));

@@ -9,7 +9,7 @@ import { type Outcome, type OutcomeKind, outcomeOf } from "./outcome.ts";
 import type { Picker } from "./picker.ts";
 import { Random } from "./random.ts";
 import { type LoadResult, type RampResult, reportLine } from "./report.ts";
-import type { NodeCounters } from "./scrape.ts";
+import { CounterChange, type NodeCounters } from "./scrape.ts";
 import type { Sender } from "./senders.ts";
 import type { LoadgenSettings } from "./settings.ts";
 import { Tally } from "./tally.ts";
@@ -49,6 +49,8 @@ export interface LoadRunOptions {
 /** Of requests without a deadline of their own. */
 const DEFAULT_DEADLINE_MS = 10_000;
 const PROGRESS_EVERY_MS = 1000;
+/** Between two attempts of the warm-up at a model that is not available. */
+const ASK_AGAIN_MS = 500;
 /** Within the 10 s that container engines wait between SIGTERM and SIGKILL, with room for the end. */
 const STOP_GRACE_MS = 3000;
 
@@ -79,7 +81,8 @@ export class LoadRun {
   #answeredBefore = 0;
   #isStalled = false;
   #ramp: RampResult | undefined;
-  #before: NodeCounters | undefined;
+  readonly #loads = new CounterChange("loads");
+  readonly #evicts = new CounterChange("evicts");
   #atStart: NodeCounters | undefined;
 
   constructor(options: LoadRunOptions) {
@@ -100,7 +103,8 @@ export class LoadRun {
   async run(): Promise<LoadResult> {
     const { settings, clock, scrape } = this.#options;
     if (settings.warmup) await this.#warmUp();
-    this.#atStart = this.#before = await scrape?.(this.#cut.signal);
+    this.#atStart = await scrape?.(this.#cut.signal);
+    this.#changesTo(this.#atStart);
     this.#startMs = this.#reportedMs = clock.now();
     const endMs = this.#startMs + settings.durationSeconds * 1000;
     const watchers = [this.#reportLoop(), this.#progressLoop(), this.#endAt(endMs)];
@@ -129,13 +133,15 @@ export class LoadRun {
   }
 
   async #warmUp(): Promise<void> {
-    const { requests, senders, settings, check, print, showProgress } = this.#options;
+    const { requests, senders, settings, check, clock, print, showProgress } = this.#options;
+    // For all of them together, so that a server that is not there is not waited for again and again.
+    const patientUntilMs = clock.now() + settings.warmupDeadline * 1000;
     this.#isWarmingUp = true;
     for (const [index, request] of requests.entries()) {
       showProgress?.(`warm-up ${index + 1}/${requests.length}: ${request.model}`);
       for (const sender of senders) {
         if (this.#over.signal.aborted) break;
-        const { outcome } = await this.#ask(sender, request, settings.warmupDeadline * 1000);
+        const outcome = await this.#askPatiently(sender, request, patientUntilMs);
         if (outcome.kind === "ok") this.#tally.models.get(request.model)!.warm++;
         else if (this.#cut.signal.aborted) this.#abandoned++;
         else if (this.#tally.addWarmUpFailure(request.model, outcome)) {
@@ -147,6 +153,22 @@ export class LoadRun {
     if (this.#over.signal.aborted) return;
     if (check.checked > 0 || settings.expect !== "none") {
       print(`warm-up done: ${requests.length} requests per way, ${check.checked} answers checked`);
+    }
+  }
+
+  /** Asks again while the model is not available: it may be on its way, as others are ready already. */
+  async #askPatiently(
+    sender: Sender,
+    request: PreparedRequest,
+    untilMs: number,
+  ): Promise<Outcome> {
+    const { settings, clock, print } = this.#options;
+    for (let isFirst = true;; isFirst = false) {
+      const { outcome } = await this.#ask(sender, request, settings.warmupDeadline * 1000);
+      const isPassing = outcome.kind === "error" && outcome.status === "UNAVAILABLE";
+      if (!isPassing || clock.now() >= untilMs || this.#over.signal.aborted) return outcome;
+      if (isFirst) print(`waiting for ${request.model}: ${outcome.text}`);
+      await clock.sleep(ASK_AGAIN_MS, this.#over.signal);
     }
   }
 
@@ -346,6 +368,7 @@ export class LoadRun {
   async #report(): Promise<NodeCounters | undefined> {
     const { settings, clock, scrape, print } = this.#options;
     const counters = await scrape?.(this.#cut.signal);
+    const changes = this.#changesTo(counters);
     const nowMs = clock.now();
     const line = this.#tally.closeWindow((window) =>
       reportLine({
@@ -355,13 +378,19 @@ export class LoadRun {
         tally: this.#tally,
         window,
         counters: scrape ? counters : "off",
-        before: this.#before,
+        changes,
       })
     );
     this.#reportedMs = nowMs;
-    if (counters) this.#before = counters;
     print(line);
     return counters;
+  }
+
+  #changesTo(counters: NodeCounters | undefined): Record<"loads" | "evicts", number> {
+    return {
+      loads: counters ? this.#loads.next(counters) : 0,
+      evicts: counters ? this.#evicts.next(counters) : 0,
+    };
   }
 
   async #progressLoop(): Promise<void> {

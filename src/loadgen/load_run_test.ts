@@ -75,7 +75,8 @@ async function load(
 }
 
 function counters(loads: number, evicts: number, shed = 0): NodeCounters {
-  return { loads, evicts, gatewayShed: shed, workerShed: 0 };
+  const series = { loads: new Map([["", loads]]), evicts: new Map([["", evicts]]) };
+  return { loads, evicts, gatewayShed: shed, workerShed: 0, series };
 }
 
 Deno.test("an open loop counts from when requests were due: a pause is in every latency of its time", async () => {
@@ -256,6 +257,32 @@ Deno.test("a mistake of the program ends the run when nothing is in flight any m
     await assert.rejects(run, /a mistake/);
     assert.equal(inFlight, 0);
   }
+});
+
+Deno.test("the warm-up waits for models that are on their way, but not for ever", async () => {
+  const { result, lines } = await load(
+    { durationSeconds: "1", metrics: "off", warmup: "true", warmupDeadline: "60" },
+    async (clock, model) => {
+      await clock.sleep(10);
+      const readyMs = { a: 5000, b: 20_000 }[model]!;
+      if (clock.now() < readyMs) throw new UnavailableError(`${model} is still loading`);
+    },
+    { models: ["a", "b"] },
+  );
+  assert.equal(result.code, 0);
+  assert.deepEqual(lines.slice(0, 2), [
+    "waiting for a: UNAVAILABLE: a is still loading",
+    "waiting for b: UNAVAILABLE: b is still loading",
+  ]);
+  const gone = await load(
+    { durationSeconds: "1", metrics: "off", warmup: "true", warmupDeadline: "60" },
+    (clock) => {
+      assert.ok(clock.now() < 65_000);
+      return Promise.reject(new UnavailableError("refused"));
+    },
+    { models: ["a", "b"] },
+  );
+  assert.equal(gone.result.code, 1);
 });
 
 Deno.test("reports come at their times although the page takes its own", async () => {

@@ -53,6 +53,8 @@ export interface LoadgenOutcome {
 /** Where bundles lie in a container. */
 export const DEFAULT_REPOSITORY = "/var/lib/reactantserver/models";
 const METRICS_PORT = 8002;
+/** Streams that any server takes on one connection (RFC 9113, section 6.5.2). */
+const FEWEST_STREAMS = 100;
 
 /**
  * Runs a load from start to verdict.
@@ -66,7 +68,7 @@ export async function runLoadgen(
   checkMetricsUrl(settings);
   await using connection = new ServerConnection({
     url: settings.gateway,
-    maxConnections: settings.connections,
+    maxConnections: settings.connections || Math.ceil(mostInFlight(settings) / FEWEST_STREAMS),
     maxWaitingCalls: Math.max(16_384, mostInFlight(settings)),
   });
   const { models, skipped } = await discover(settings, connection);

@@ -1,6 +1,6 @@
 /** How a request ended, as the report counts it. */
 
-import { messageOf, ServerError } from "../errors.ts";
+import { messageOf, ServerError, type StatusName } from "../errors.ts";
 
 /**
  * `dead`: its deadline passed. `shed`: refused because too much was going on. `teardown`: cut off with
@@ -12,6 +12,8 @@ export interface Outcome {
   readonly kind: OutcomeKind;
   /** For people; empty when all went well. */
   readonly text: string;
+  /** What the call ended with, if it did so without an answer. */
+  readonly status?: StatusName;
 }
 
 /** Every kind but `ok`. */
@@ -25,15 +27,16 @@ export function outcomeOf(error: unknown): Outcome {
   if (!(error instanceof ServerError)) return { kind: "error", text: message };
   const { status } = error;
   const text = `${status}: ${message}`;
-  if (status === "DEADLINE_EXCEEDED") return { kind: "dead", text };
+  const as = (kind: OutcomeKind): Outcome => ({ kind, text, status });
+  if (status === "DEADLINE_EXCEEDED") return as("dead");
   if (status === "UNAVAILABLE" && /deadline (has )?(passed|expired|exceeded)/i.test(text)) {
-    return { kind: "dead", text };
+    return as("dead");
   }
-  if (status === "RESOURCE_EXHAUSTED") return { kind: "shed", text };
+  if (status === "RESOURCE_EXHAUSTED") return as("shed");
   if (
     status === "INTERNAL" && /^INTERNAL: *$|RST_STREAM|reset|GOAWAY|connection closed/i.test(text)
   ) {
-    return { kind: "teardown", text };
+    return as("teardown");
   }
-  return { kind: "error", text };
+  return as("error");
 }

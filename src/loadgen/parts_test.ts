@@ -11,7 +11,7 @@ import {
 } from "./load_model.ts";
 import { Picker } from "./picker.ts";
 import { Random } from "./random.ts";
-import { countersIn } from "./scrape.ts";
+import { CounterChange, countersIn } from "./scrape.ts";
 
 function floats(values: number[], name = "y"): NamedTensor {
   const data = new Uint8Array(new Float32Array(values).buffer);
@@ -110,8 +110,30 @@ Deno.test("countersIn() sums every series of the exact names, whatever their lab
     'worker_requests_shed_total{worker="a"} 1e2',
     "",
   ].join("\n");
-  assert.deepEqual(countersIn(text), { loads: 7, evicts: 2, gatewayShed: 5, workerShed: 100 });
-  assert.deepEqual(countersIn(""), { loads: 0, evicts: 0, gatewayShed: 0, workerShed: 0 });
+  const { series, ...sums } = countersIn(text);
+  assert.deepEqual(sums, { loads: 7, evicts: 2, gatewayShed: 5, workerShed: 100 });
+  assert.deepEqual([...series.loads], [['{worker="a"}', 3], ['{worker="b {odd} 7"}', 4]]);
+  const none = countersIn("");
+  assert.deepEqual([none.loads, none.evicts, none.gatewayShed, none.workerShed], [0, 0, 0, 0]);
+});
+
+Deno.test("CounterChange holds every worker against itself, gone for a while or started again", () => {
+  const page = (loads: Record<string, number>) =>
+    countersIn(
+      Object.entries(loads).map(([worker, count]) =>
+        `worker_weight_loads_total{worker="${worker}"} ${count}`
+      ).join("\n"),
+    );
+  const change = new CounterChange("loads");
+  const rises = [
+    page({ a: 100, b: 200 }),
+    page({ a: 101, b: 202 }),
+    page({ a: 105 }),
+    page({ a: 105, b: 203 }),
+    page({ a: 2, b: 203 }),
+    page({ a: 2, b: 203, c: 4 }),
+  ].map((counters) => change.next(counters));
+  assert.deepEqual(rises, [0, 3, 4, 1, 2, 4]);
 });
 
 Deno.test("prepareRequests() fills every datatype, and sizes outputs where it can", () => {

@@ -17,8 +17,8 @@ export interface ReportInput {
   readonly window: Window;
   /** `undefined` when the page could not be fetched, `off` when nobody asked for it. */
   readonly counters: NodeCounters | undefined | "off";
-  /** At the report before. */
-  readonly before: NodeCounters | undefined;
+  /** Loads and evictions since the report before; none without counters. */
+  readonly changes: Readonly<Record<"loads" | "evicts", number>>;
 }
 
 /** One line: totals with this window's change, latencies of this window only. */
@@ -50,15 +50,12 @@ function latencies(latency: LatencyHistogram): string {
   ].join(" ");
 }
 
-function nodePart({ counters, before }: ReportInput): string[] {
+function nodePart({ counters, changes }: ReportInput): string[] {
   if (counters === "off") return [];
   if (counters === undefined) return ["cache=?"];
-  // A counter that fell was restarted with its process.
-  const since = (key: "loads" | "evicts") =>
-    Math.max(0, counters[key] - (before?.[key] ?? counters[key]));
   return [
-    `loads=${counters.loads}(+${since("loads")})`,
-    `evicts=${counters.evicts}(+${since("evicts")})`,
+    `loads=${counters.loads}(+${changes.loads})`,
+    `evicts=${counters.evicts}(+${changes.evicts})`,
     `gw_shed=${counters.gatewayShed}`,
     `wk_shed=${counters.workerShed}`,
   ];
@@ -182,10 +179,19 @@ export function resultAsJson(result: LoadResult, settings: object): Record<strin
     skipped: result.skipped,
     shortfalls: result.shortfalls,
     ramp: result.ramp ?? null,
-    counters: { before: result.countersBefore ?? null, after: result.countersAfter ?? null },
+    counters: {
+      before: sumsOf(result.countersBefore),
+      after: sumsOf(result.countersAfter),
+    },
     samples: tally.samples,
     settings,
   };
+}
+
+function sumsOf(counters: NodeCounters | undefined): Record<string, number> | null {
+  if (counters === undefined) return null;
+  const { loads, evicts, gatewayShed, workerShed } = counters;
+  return { loads, evicts, gatewayShed, workerShed };
 }
 
 function figures(latency: LatencyHistogram): Record<string, number> {

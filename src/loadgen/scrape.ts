@@ -8,15 +8,17 @@ export interface NodeCounters {
   readonly evicts: number;
   readonly gatewayShed: number;
   readonly workerShed: number;
+  /** Loads and evictions of each series there is. */
+  readonly series: Readonly<Record<"loads" | "evicts", ReadonlyMap<string, number>>>;
 }
 
 /** The families behind them. */
-const FAMILIES: Readonly<Record<keyof NodeCounters, string>> = {
+const FAMILIES = {
   loads: "worker_weight_loads_total",
   evicts: "worker_weight_evicts_total",
   gatewayShed: "gateway_requests_shed_total",
   workerShed: "worker_requests_shed_total",
-};
+} as const;
 
 const LIMIT_MS = 3000;
 
@@ -40,13 +42,46 @@ export async function scrapeCounters(
 /** Sums the counters in the Prometheus text format; a family that is not there counts 0. */
 export function countersIn(text: string): NodeCounters {
   const sums = sumsIn(text, Object.values(FAMILIES));
-  const of = (key: keyof NodeCounters) => sums.get(FAMILIES[key])!;
+  const of = (key: keyof typeof FAMILIES) => sums.get(FAMILIES[key])!;
+  const seriesOf = (key: keyof typeof FAMILIES) =>
+    new Map(
+      Array.from(samplesIn(text, new Set([FAMILIES[key]])), ({ labels, value }) => [labels, value]),
+    );
   return {
     loads: of("loads"),
     evicts: of("evicts"),
     gatewayShed: of("gatewayShed"),
     workerShed: of("workerShed"),
+    series: { loads: seriesOf("loads"), evicts: seriesOf("evicts") },
   };
+}
+
+/**
+ * How much one kind of counter rose from look to look. Each series is held against its own last value: a worker
+ * whose page could not be had for a while comes back with its lifetime, and one that was started again
+ * begins at nothing; neither must show as so many loads, or hide others.
+ */
+export class CounterChange {
+  readonly #key: "loads" | "evicts";
+  readonly #last = new Map<string, number>();
+  #isFirst = true;
+
+  constructor(key: "loads" | "evicts") {
+    this.#key = key;
+  }
+
+  /** The rise since the last call; nothing at the first. */
+  next({ series }: NodeCounters): number {
+    let rise = 0;
+    for (const [labels, value] of series[this.#key]) {
+      const last = this.#last.get(labels) ?? (this.#isFirst ? value : 0);
+      // A counter that fell counts from nothing.
+      rise += value >= last ? value - last : value;
+      this.#last.set(labels, value);
+    }
+    this.#isFirst = false;
+    return rise;
+  }
 }
 
 /** The sum over all series of each of these exact names; 0 for those that are not there. */

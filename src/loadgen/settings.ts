@@ -127,10 +127,10 @@ export const LOADGEN_SETTINGS = {
   skipInternal: onOff("skip-internal", true, "target", "leave out models that metas call"),
   connections: number(
     "connections",
-    4,
-    whole(1, 64),
+    0,
+    whole(0, 1024),
     "target",
-    "connections at most; more are opened as the server's stream limit demands",
+    "connections at most, opened as the server's stream limit demands; 0: as the concurrency needs",
   ),
   concurrency: number(
     "concurrency",

@@ -58,7 +58,7 @@ function judge(
     [counts.error, "errors"],
     [counts.wrong, "wrong answers"],
     [isTolerant ? 0 : counts.teardown, "cut connections"],
-    [hasDeadline ? 0 : counts.dead, "missed deadlines"],
+    [isTolerant ? 0 : counts.dead, "missed deadlines"],
     [isTolerant ? 0 : counts.shed, "shed requests"],
   ].filter(([count]) => count !== 0);
   if (failures.length > 0) {

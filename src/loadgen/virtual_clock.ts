@@ -28,7 +28,7 @@ export class VirtualClock implements LoadClock {
       const sleeper: Sleeper = { atMs: this.#nowMs + milliseconds, wake };
       this.#sleepers.add(sleeper);
       signal?.addEventListener("abort", wake);
-      this.#running ??= this.#run().finally(() => this.#running = undefined);
+      this.#running ??= this.#run();
     });
   }
 
@@ -38,14 +38,17 @@ export class VirtualClock implements LoadClock {
   }
 
   async #run(): Promise<void> {
-    while (this.#sleepers.size > 0) {
+    for (;;) {
       // A turn of the event loop: everything that can go on without time passing has done so.
       await new Promise<void>((resolve) => setImmediate(resolve));
       const next = [...this.#sleepers].reduce<Sleeper | undefined>(
         (first, sleeper) => first === undefined || sleeper.atMs < first.atMs ? sleeper : first,
         undefined,
       );
-      if (next === undefined) break;
+      if (next === undefined) {
+        this.#running = undefined;
+        return;
+      }
       this.#nowMs = Math.max(this.#nowMs, next.atMs);
       next.wake();
     }

@@ -197,6 +197,10 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     const usage = await runLoadgen(["--gateway", "ftp://nowhere:1", "--rate", "1"]);
     assert.equal(usage.code, 2, usage.text);
     assert.match(usage.text, /Malformed server address "ftp:\/\/nowhere:1"/);
+    const json = join(folder.path, "absent", "result.json");
+    const file = await runLoadgen([...target, "--duration-seconds", "600", "--json", json]);
+    assert.equal(file.code, 2, file.text);
+    assert.match(file.text, /Cannot write --json/);
     const page = await runLoadgen([...target, "--metrics", "127.0.0.1:8002/metrics"]);
     assert.equal(page.code, 2, page.text);
     assert.match(page.text, /--metrics must be an http:\/\/ or https:\/\/ address, or off/);

@@ -1,4 +1,4 @@
-import { ConfigError, InvalidArgumentError } from "../../errors.ts";
+import { ConfigError, InvalidArgumentError, messageOf } from "../../errors.ts";
 import {
   DEFAULT_REPOSITORY,
   LOADGEN_SETTINGS,
@@ -27,7 +27,8 @@ export const command: Command = {
     "probe MODEL sends one request of zeros for each compiled shape of a model, largest first; it takes " +
     "--gateway, --model-repo and --probe-deadline, and exits with 1 when one of them fails.",
     "Exit codes: 0 all well, 1 requests failed, 2 wrong usage or no model to load, 3 a model had too " +
-    "few successes, 4 answers stopped coming.",
+    "few successes or all of them had none, 4 answers stopped coming. SIGINT, SIGTERM and SIGHUP end the " +
+    "load early, with its verdict; a second one does not wait for requests in flight.",
   ].join("\n\n"),
   flags: [
     ...Object.values(LOADGEN_SETTINGS).map(flagOf),
@@ -48,6 +49,8 @@ export const command: Command = {
       variable: (name) => Deno.env.get(name),
     });
     warnOfUnknownVariables(output);
+    // Not found out after an hour.
+    if (settings.json !== "" && settings.json !== "-") touch(settings.json);
     const isJsonPrinted = settings.json === "-";
     const live = settings.progress ? liveLine() : undefined;
     const show = isJsonPrinted ? output.complain : output.print;
@@ -127,6 +130,15 @@ function flagOf(setting: Setting<unknown>): FlagSpec {
   };
 }
 
+/** @throws {ConfigError} when the file cannot be written */
+function touch(path: string): void {
+  try {
+    Deno.openSync(path, { write: true, create: true }).close();
+  } catch (error) {
+    throw new ConfigError(`Cannot write --json ${JSON.stringify(path)}: ${messageOf(error)}`);
+  }
+}
+
 async function writeJson(
   path: string,
   json: Record<string, unknown>,
@@ -138,9 +150,7 @@ async function writeJson(
   try {
     await Deno.writeTextFile(path, `${text}\n`);
   } catch (error) {
-    throw new ConfigError(
-      `Cannot write --json ${JSON.stringify(path)}: ${(error as Error).message}`,
-    );
+    throw new ConfigError(`Cannot write --json ${JSON.stringify(path)}: ${messageOf(error)}`);
   }
 }
 
