@@ -12,6 +12,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 /** In the order in which they are meant to be read; pages that are not here have nothing to run. */
 const PAGES = [
   "getting_started",
+  "from_triton",
   "node_configuration",
   "bundles_and_hooks",
   "meta_models",

@@ -44,8 +44,8 @@ function exists(path: string): boolean {
   }
 }
 
-/** Every source of the program as one text, strings that are cut over lines joined. */
-function sources(): string {
+/** Every source in these folders as one text, strings that are cut over lines joined. */
+function sources(folders: readonly string[]): string {
   const read = (folder: string): string[] =>
     [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) => {
       const path = `${folder}/${name}`;
@@ -54,7 +54,7 @@ function sources(): string {
         ? [Deno.readTextFileSync(path)]
         : [];
     });
-  return ["src", "ffi"].flatMap((folder) => read(root + folder)).join("\n")
+  return folders.flatMap((folder) => read(root + folder)).join("\n")
     .replaceAll(/["`'] \+\s*["`']/g, "");
 }
 
@@ -204,6 +204,7 @@ Deno.test("hooks in the manual fit the types that hooks are written against", as
 
 Deno.test("variables, metrics and flags that the manual names exist", async () => {
   const flags = await everyFlag();
+  const scripts = sources(["scripts"]);
   const metrics = new Set(metricNames());
   const unknown: string[] = [];
   for (const [name, text] of pages) {
@@ -222,14 +223,16 @@ Deno.test("variables, metrics and flags that the manual names exist", async () =
       if (!metrics.has(family) && !isSetting(family)) unknown.push(`${name}: ${metric}`);
     }
     for (const [, flag] of own.matchAll(/`--([a-z][\w-]*)/g)) {
-      if (!flags.has(flag!) && !FOREIGN_FLAGS.has(flag!)) unknown.push(`${name}: --${flag}`);
+      const isKnown = flags.has(flag!) || FOREIGN_FLAGS.has(flag!) ||
+        new RegExp(`--${flag}\\b`).test(scripts);
+      if (!isKnown) unknown.push(`${name}: --${flag}`);
     }
   }
   assert.deepEqual(unknown, []);
 });
 
 Deno.test("every message in Troubleshooting is one of the program's", () => {
-  const text = sources();
+  const text = sources(["src", "ffi"]);
   const headings = [...pages.get("docs/troubleshooting.md")!.matchAll(/^### (.*)$/gm)];
   assert.ok(headings.length > 20);
   const unknown = headings.flatMap(([, heading]) => {
@@ -273,11 +276,8 @@ Deno.test("the checklist is complete, and everything that it names exists", () =
   assert.deepEqual(problems, []);
 });
 
-/** Flags of other programs, and of this one's scripts, that the manual speaks of. */
-const FOREIGN_FLAGS = new Set([
-  ...["allow-all", "build-arg", "gpus", "ipc", "no-remote", "shm-size"],
-  ...["check", "heap-mib", "percent", "portable", "seconds"],
-]);
+/** Flags of other programs that the manual speaks of. */
+const FOREIGN_FLAGS = new Set(["allow-all", "build-arg", "gpus", "ipc", "no-remote", "shm-size"]);
 
 /** Settings that look like a metric. */
 const isSetting = (name: string) => /^worker_(client|threads|cores|names)/.test(name);
