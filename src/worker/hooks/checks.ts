@@ -59,6 +59,7 @@ function targetOf(model: string, path: string, name: string): string {
 export function checkTensors(value: unknown, { copyShared = false } = {}): NamedTensor[] {
   if (!Array.isArray(value)) throw new TypeError("no list of tensors");
   const seen = new Set<string>();
+  if (copyShared) refuseOverlaps(value);
   return value.map((tensor: Partial<NamedTensor>, index) => {
     const { name, datatype, shape } = tensor ?? {};
     // Copied before it is checked: shared memory may change under our eyes.
@@ -86,6 +87,24 @@ export function checkTensors(value: unknown, { copyShared = false } = {}): Named
     }
     return { name, datatype: info.datatype, shape: spec.shape, data };
   });
+}
+
+/**
+ * Many tensors may be views of one piece of shared memory, and each would be copied.
+ * @throws {RangeError} when they hold more than the memory they lie in
+ */
+function refuseOverlaps(tensors: readonly Partial<NamedTensor>[]): void {
+  const memories = new Set<ArrayBufferLike>();
+  let bytes = 0;
+  for (const tensor of tensors) {
+    const data = tensor?.data;
+    if (!(data instanceof Uint8Array && data.buffer instanceof SharedArrayBuffer)) continue;
+    memories.add(data.buffer);
+    bytes += data.length;
+  }
+  let room = 0;
+  for (const { byteLength } of memories) room += byteLength;
+  if (bytes > room) throw new RangeError(`${bytes} bytes of tensors in ${room} of scratch memory`);
 }
 
 /** What a tensor of strings may have: far more than any model takes, and counted in a moment. */

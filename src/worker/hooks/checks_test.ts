@@ -25,6 +25,25 @@ Deno.test("checkTensors() counts strings without taking them apart, and not endl
   }
 });
 
+Deno.test("checkTensors() copies tensors out of shared memory, each byte of it once", () => {
+  const memory = new SharedArrayBuffer(64);
+  const view = (name: string, from: number, length: number) => ({
+    name,
+    datatype: "UINT8",
+    shape: [length],
+    data: new Uint8Array(memory, from, length),
+  });
+  const checked = checkTensors([view("a", 0, 40), view("b", 40, 24)], { copyShared: true });
+  assert.deepEqual(checked.map(({ data }) => [data.length, data.buffer === memory]), [
+    [40, false],
+    [24, false],
+  ]);
+  assert.throws(
+    () => checkTensors([view("a", 0, 40), view("b", 0, 25)], { copyShared: true }),
+    /65 bytes of tensors in 64 of scratch memory/,
+  );
+});
+
 Deno.test("refuseEscapingLinks() names links that lead out of the bundle or nowhere", () => {
   const root = Deno.makeTempDirSync();
   try {
