@@ -6,6 +6,7 @@
 
 import { fileURLToPath } from "node:url";
 import process from "node:process";
+import { datatypes, manifestKeys, tensorKeys } from "./bundles.ts";
 import {
   gatewayKeys,
   gatewayModelKeys,
@@ -25,6 +26,9 @@ export const PARTS: ReadonlyMap<string, () => string> = new Map([
   ["model-keys", modelKeys],
   ["gateway-keys", gatewayKeys],
   ["gateway-model-keys", gatewayModelKeys],
+  ["manifest-keys", manifestKeys],
+  ["tensor-keys", tensorKeys],
+  ["datatypes", datatypes],
   ["worker-metrics", workerMetrics],
   ["gateway-metrics", gatewayMetrics],
   ["process-metrics", processMetrics],

@@ -37,7 +37,8 @@ export interface Manifest {
   readonly warnings: readonly string[];
 }
 
-const KNOWN_KEYS = [
+/** The keys of a manifest's top level. */
+export const MANIFEST_KEYS = [
   "format_version",
   "name",
   "description",
@@ -122,11 +123,11 @@ function checkFormatVersion(reader: ManifestReader, root: YamlMapping): void {
 function checkKnownKeys(reader: ManifestReader, root: YamlMapping): void {
   for (const key of root.keys()) {
     const name = String(key);
-    if (!KNOWN_KEYS.includes(name) && nearest(name, KNOWN_KEYS) === "axis_order") {
+    if (!MANIFEST_KEYS.includes(name) && nearest(name, MANIFEST_KEYS) === "axis_order") {
       throw reader.keyError(name, 'is unknown; did you mean "axis_order"?');
     }
   }
-  reader.warnUnknownKeys(root, "", KNOWN_KEYS);
+  reader.warnUnknownKeys(root, "", MANIFEST_KEYS);
 }
 
 /** One of `choices`; the first where the key is absent. */

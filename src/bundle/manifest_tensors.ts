@@ -43,7 +43,8 @@ export interface ManifestTensor {
 /** Where a section may be used decides which datatypes it may declare. */
 export type SectionRole = "executable" | "client" | "both";
 
-const ENTRY_KEYS = ["name", "dtype", "shape", "dims"];
+/** The keys of a tensor in a manifest. */
+export const TENSOR_KEYS = ["name", "dtype", "shape", "dims"];
 const BATCH_LETTERS = "nb";
 
 /** Reads one section. @throws {ManifestError} */
@@ -70,7 +71,7 @@ function readTensor(
   { path, axisOrder, role }: { path: string; axisOrder: AxisOrder; role: SectionRole },
 ): ManifestTensor {
   const entry = reader.mapping(value, path);
-  reader.warnUnknownKeys(entry, path, ENTRY_KEYS);
+  reader.warnUnknownKeys(entry, path, TENSOR_KEYS);
   const name = reader.text(entry.get("name"), join(path, "name"), MAX_NAME_LENGTH);
   const datatype = readDatatype(reader, entry.get("dtype"), join(path, "dtype"), role);
   const written = readLetters(reader, entry.get("shape"), join(path, "shape"));
