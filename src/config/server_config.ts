@@ -337,6 +337,7 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
     tlsClientCa: text("", { help: "PEM authorities clients must be signed by (mutual TLS)" }),
     shutdownGraceSeconds: number(10, {
       min: 0,
+      max: 86_400,
       help: "how long calls in progress may take to finish on shutdown",
     }),
   },

@@ -5,9 +5,6 @@ import type { Child, ChildEnd, ChildLog } from "./child.ts";
 /** The gateway's part of the time: what it forwards needs workers that still answer. */
 const GATEWAY_PART = 2 / 3;
 
-/** A timer that is set to more goes off at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
 /** A child and the end of its last run. */
 export interface RunningChild {
   readonly child: Child;
@@ -62,9 +59,7 @@ async function settled(
   hurry: Promise<unknown>,
 ): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), Math.min(limitMs, LONGEST_TIMER_MS));
-  });
+  const late = new Promise<false>((resolve) => timer = setTimeout(() => resolve(false), limitMs));
   const isSettled = await Promise.race([
     Promise.all(children.map(({ ended }) => ended)).then(() => true),
     late,

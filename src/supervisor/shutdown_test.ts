@@ -24,7 +24,7 @@ function fakeChild(name: string, endsOn: "stop" | "kill", signals: string[]): Ru
 }
 
 async function stopAll(
-  { gateway = "stop", worker = "stop", seconds = 1e9, hurry = new Promise<never>(() => {}) }: {
+  { gateway = "stop", worker = "stop", seconds = 1e6, hurry = new Promise<never>(() => {}) }: {
     gateway?: "stop" | "kill";
     worker?: "stop" | "kill";
     seconds?: number;
