@@ -277,7 +277,10 @@ Deno.test("the checklist is complete, and everything that it names exists", () =
 });
 
 /** Flags of other programs that the manual speaks of. */
-const FOREIGN_FLAGS = new Set(["allow-all", "build-arg", "gpus", "ipc", "no-remote", "shm-size"]);
+const FOREIGN_FLAGS = new Set([
+  ...["allow-all", "no-remote"],
+  ...["build-arg", "gpus", "ipc", "read-only", "shm-size", "user"],
+]);
 
 /** Settings that look like a metric. */
 const isSetting = (name: string) => /^worker_(client|threads|cores|names)/.test(name);
