@@ -18,6 +18,7 @@ import { BundleError } from "../errors.ts";
 import { loadBundle, type ModelBundle } from "./bundle.ts";
 import { readHook } from "./hooks.ts";
 import { readProgram } from "./programs.ts";
+import { Weights } from "./weights.ts";
 
 function floats(bytes: Uint8Array): number[] {
   return [...new Float32Array(bytes.slice().buffer)];
@@ -188,6 +189,29 @@ Deno.test("Weights.read() refuses a file that was changed in place", async () =>
   await Deno.truncate(path, 10);
   await assert.rejects(bundle.weights.read(1), /weights.safetensors: it was changed in place/);
   await assert.rejects(bundle.weights.read(0), /rename it onto the old one/);
+});
+
+Deno.test("Weights reads what is cut off under it as zeros, and does not let them pass", async () => {
+  await using root = await temporaryDirectory();
+  const directory = await writeBundle(root.path, "dense", denseBundle());
+  const path = join(directory, "weights.safetensors");
+  const data = new Uint8Array(4 * 4096).fill(7);
+  await Deno.writeFile(path, safetensors([{ name: "w", dtype: "U8", shape: [128, 128], data }]));
+  using weights = Weights.open("dense", path, "row_major");
+  const { size, mtime } = Deno.statSync(path);
+  const view = await weights.read(0);
+  Deno.truncateSync(path, 4096);
+  assert.equal(view.at(-1), 0);
+  // By now it looks as it did: size and time alone do not tell.
+  Deno.truncateSync(path, size);
+  Deno.utimeSync(path, mtime!, mtime!);
+  const refused = {
+    name: "BundleError",
+    message: /weights.safetensors: a part of it was missing.*rename it onto the old one/,
+  };
+  assert.throws(() => weights.check(), refused);
+  await assert.rejects(weights.read(0), refused);
+  await assert.rejects(weights.read(0, new Uint8Array(data.length)), refused);
 });
 
 Deno.test("Weights.read() keeps reading the old file when a new one is renamed onto it", async () => {

@@ -3,12 +3,12 @@
  * weights that the device already has can be dropped by the kernel.
  *
  * A mapping has one danger. When another process shortens the file, touching a page behind its new end
- * raises SIGBUS, which ends the process: no handler can be installed from here, and there is no way to
- * catch it. So every view is preceded by a look at the open file (`fstat`), and a file whose size or
- * modification time is no longer the one it was opened with is refused. What remains is the time
- * between that look and the last use of the view, some seconds for an upload of many gigabytes. It
- * needs a file overwritten in place; replacing a file by renaming a new one onto it is always safe, as
- * the mapping then keeps the old one.
+ * raises SIGBUS. The mapping is guarded, so that such a page reads as zeros and is remembered, and what
+ * was read is used only after a look at the file (`check`): one that has lost pages, or whose size or
+ * modification time is no longer the one it was opened with, is refused. The same look precedes every
+ * view, which is all there is where mappings cannot be guarded (`ffi/libc/bus_guard.ts` says where). All
+ * this is about files overwritten in place; replacing a file by renaming a new one onto it is always safe,
+ * as the mapping then keeps the old one.
  */
 import { Mapping } from "../../ffi/libc/mod.ts";
 import type { ByteSource } from "./safetensors.ts";
@@ -37,6 +37,7 @@ export class WeightFile implements ByteSource, Disposable {
     using owned = new DisposableStack();
     const file = owned.use(Deno.openSync(path));
     const mapping = owned.use(Mapping.readOnly(path));
+    mapping.guard();
     // The two were opened by name, one after the other: they must be one and the same file.
     const [opened, named] = [file.statSync(), Deno.statSync(path)];
     const isSame = opened.dev === named.dev && opened.ino === named.ino;
@@ -48,17 +49,28 @@ export class WeightFile implements ByteSource, Disposable {
   }
 
   /**
-   * The bytes `[offset, offset + length)`, in the mapping. Writing to them would end the process.
+   * The bytes `[offset, offset + length)`, in the mapping. Writing to them would end the process. What was
+   * made of them counts when `check` has passed afterwards.
    * @throws {Error} when the file was changed in place after it was opened
    */
   view(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    this.check();
+    return this.#mapping.bytes(offset, length);
+  }
+
+  /** @throws {Error} when the file is not what it was opened as, or not all of it could be read */
+  check(): void {
     const { size, mtime } = this.#file.statSync();
     if (size !== this.byteLength || mtime?.getTime() !== this.#modifiedMs) {
       throw new Error(
         "it was changed in place after it was loaded; write a new file and rename it onto the old one",
       );
     }
-    return this.#mapping.bytes(offset, length);
+    if (!this.#mapping.isTorn) return;
+    throw new Error(
+      "a part of it was missing when it was read: it was cut short meanwhile, or its disk fails; " +
+        "write a new file and rename it onto the old one",
+    );
   }
 
   /** Unmaps and closes it; a second call does nothing. */

@@ -52,6 +52,7 @@ export class Weights implements Disposable {
     this.#isReversed = axisOrder === "column_major";
     this.identity = `${file.identity} ${axisOrder}`;
     const index = readSafetensors(file);
+    file.check();
     const { order, warnings } = readArgumentOrder(index);
     this.#stored = order;
     this.warnings = warnings;
@@ -92,6 +93,7 @@ export class Weights implements Disposable {
    * The bytes of weight `index`, row-major for its spec. A view of the file where the layout is the
    * program's already (valid until this is disposed), else a new array; `target`, when given, receives
    * a copy in either case. Permuting takes about a second per GB and lets other work run in between.
+   * Whoever copies from a view asks `check` before the copy is used; other results have been checked.
    * @throws {BundleError} when the file was changed after it was opened
    */
   async read(index: number, target?: Uint8Array): Promise<Uint8Array> {
@@ -104,8 +106,10 @@ export class Weights implements Disposable {
     }
     const source = this.#view(stored);
     if (!this.#needsReversal(stored)) {
-      target?.set(source);
-      return target ?? source;
+      if (target === undefined) return source;
+      target.set(source);
+      this.check();
+      return target;
     }
     const result = target ?? new Uint8Array(stored.byteLength);
     const { byteSize } = datatypeInfo(stored.datatype);
@@ -113,7 +117,16 @@ export class Weights implements Disposable {
       await setImmediate();
       this.#view(stored); // the file must still be as it was, and open
     }
+    this.check();
     return result;
+  }
+
+  /**
+   * Whether all that was read so far was what the file is to hold.
+   * @throws {BundleError} when the file was changed, or cut short while it was read
+   */
+  check(): void {
+    this.#checked(() => this.#file.check());
   }
 
   /** Whether `read` gives a view of the file for weight `index`, instead of a permuted copy. */
@@ -151,11 +164,15 @@ export class Weights implements Disposable {
   }
 
   #view(stored: StoredTensor): Uint8Array {
+    return this.#checked(() => this.#file.view(stored.offset, stored.byteLength));
+  }
+
+  #checked<T>(look: () => T): T {
     if (this.#holders === 0) {
       throw new TypeError(`the weights of ${quote(this.#bundle)} are disposed`);
     }
     try {
-      return this.#file.view(stored.offset, stored.byteLength);
+      return look();
     } catch (error) {
       throw new BundleError(this.#bundle, `${WEIGHTS_FILE}: ${messageOf(error)}`, { cause: error });
     }

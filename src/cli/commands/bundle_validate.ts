@@ -35,6 +35,7 @@ export async function validateBundle(
   for (const [index, spec] of bundle.weights.specs.entries()) {
     uploaded.push(weights.use(await backend.upload(spec, await bundle.weights.read(index))));
   }
+  bundle.weights.check();
   let isValid = true;
   for (const program of bundle.programs.flatMap(({ files }) => files)) {
     try {

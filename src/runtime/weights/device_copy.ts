@@ -30,7 +30,8 @@ export interface DeviceCopyOptions {
 }
 
 /**
- * Brings weights to the device. Neither host copy nor file may go before the result is there.
+ * Brings weights to the device. Neither host copy nor file may go before the result is there. A file that
+ * is cut short meanwhile is an error; a host copy that was (`HostCopy.isWhole`) makes the result worthless.
  * @throws what the device or the file throws, with nothing left on the device
  */
 export function copyToDevice(options: DeviceCopyOptions): Promise<DeviceCopy> {
@@ -49,6 +50,7 @@ async function upload({ backend, weights, host }: DeviceCopyOptions): Promise<De
       try {
         const bytes = host?.bytes(index) ?? await weights.read(index);
         buffers[index] = await backend.upload(specs[index]!, bytes);
+        if (!host) weights.check();
       } catch (error) {
         failures.push(error);
       }

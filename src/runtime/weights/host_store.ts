@@ -13,7 +13,10 @@ import { acquireRegion, regionKey } from "./shared_region.ts";
 /** Weights in host memory. Views end with it. */
 export interface HostCopy extends Disposable {
   readonly isShared: boolean;
-  /** Whether it may be read: a shared one can be cut short by whoever may write to it. */
+  /**
+   * Whether what was read of it is right, and the rest may be read: a shared one can be cut short by
+   * whoever may write to it.
+   */
   readonly isWhole: boolean;
   /** The bytes of weight `index`, row-major for its spec; not to be written to. */
   bytes(index: number): Uint8Array;

@@ -55,7 +55,7 @@ export interface SharedRegion extends Disposable {
   readonly name: string;
   /** Whether it had been filled before. */
   readonly isReused: boolean;
-  /** Whether it still has its length: to read behind the end of one cut short would end the process. */
+  /** Whether it has its length still and had it whenever it was read; what is cut off reads as zeros. */
   readonly isWhole: boolean;
   /** A part of the contents, without copying. */
   bytes(offset: number, length: number): Uint8Array<ArrayBuffer>;
@@ -169,7 +169,7 @@ async function take(
       return "again";
     }
     if (object.byteLength === 0) {
-      await fill(object, request);
+      if (!await fill(object, request)) return "again";
       isReused = false;
     }
     // Not one step: between the two it may be removed, which the next look shows.
@@ -199,14 +199,22 @@ function isOfTrusted({ uid, gid, mode: given }: Deno.FileInfo, mode: number): bo
   return (mode & group) !== 0 && (self !== 0 || gid === Deno.gid());
 }
 
-async function fill(object: SharedObject, request: RegionRequest): Promise<void> {
-  const { key, byteLength, source } = request;
+/** `false`: somebody has cut the region short meanwhile, and it is gone. */
+async function fill(object: SharedObject, request: RegionRequest): Promise<boolean> {
+  const { key, byteLength, source, logger } = request;
   try {
     await object.reserve(HEADER_BYTES + byteLength);
-    using mapping = object.map(HEADER_BYTES + byteLength, true);
+    using mapping = mapGuarded(object, HEADER_BYTES + byteLength, true);
     await request.fill(mapping, HEADER_BYTES);
     const contents = await digestOf(mapping.bytes(HEADER_BYTES, byteLength));
-    writeHeader(mapping.bytes(0, HEADER_BYTES), { key, byteLength, contents, source });
+    if (!mapping.isTorn) {
+      writeHeader(mapping.bytes(0, HEADER_BYTES), { key, byteLength, contents, source });
+    }
+    if (!mapping.isTorn && object.byteLength === HEADER_BYTES + byteLength) return true;
+    const fields = { region: object.name, model: source.model };
+    logger.warn("shared weights that were cut short are written anew", fields);
+    unlinkSharedMemory(object.name);
+    return false;
   } catch (error) {
     unlinkSharedMemory(object.name);
     throw error;
@@ -214,13 +222,13 @@ async function fill(object: SharedObject, request: RegionRequest): Promise<void>
 }
 
 function attach(object: SharedObject, request: RegionRequest, isReused: boolean): SharedRegion {
-  const mapping = object.map(HEADER_BYTES + request.byteLength, false);
+  const mapping = mapGuarded(object, HEADER_BYTES + request.byteLength, false);
   let isAttached = true;
   return {
     name: object.name,
     isReused,
     get isWhole() {
-      return object.byteLength >= HEADER_BYTES + request.byteLength;
+      return !mapping.isTorn && object.byteLength >= HEADER_BYTES + request.byteLength;
     },
     bytes: (offset, length) => mapping.bytes(HEADER_BYTES + offset, length),
     [Symbol.dispose]: () => {
@@ -254,17 +262,28 @@ async function isIntact(object: SharedObject, request: RegionRequest): Promise<b
     logger.warn("shared weights that were never finished are written anew", fields);
     return false;
   }
-  using mapping = object.map(HEADER_BYTES + byteLength, false);
-  const { contents } = readHeader(mapping.bytes(0, HEADER_BYTES))!;
-  if (isEqual(await digestOf(mapping.bytes(HEADER_BYTES, byteLength)), contents)) return true;
+  using mapping = mapGuarded(object, HEADER_BYTES + byteLength, false);
+  const contents = readHeader(mapping.bytes(0, HEADER_BYTES))?.contents;
+  const found = await digestOf(mapping.bytes(HEADER_BYTES, byteLength));
+  if (contents && isEqual(found, contents) && !mapping.isTorn) return true;
   logger.warn("shared weights that were damaged are written anew", fields);
   return false;
 }
 
 function headerOf(object: SharedObject): RegionHeader | undefined {
   if (object.byteLength < HEADER_BYTES) return undefined;
-  using page = object.map(HEADER_BYTES, false);
+  using page = mapGuarded(object, HEADER_BYTES, false);
   return readHeader(page.bytes());
+}
+
+/**
+ * Maps the first bytes of a region. Others may cut it short at any time: what is missing then reads as
+ * zeros, and `isTorn` tells. Where mappings cannot be guarded it ends the process.
+ */
+function mapGuarded(object: SharedObject, byteLength: number, isWritable: boolean): Mapping {
+  const mapping = object.map(byteLength, isWritable);
+  mapping.guard();
+  return mapping;
 }
 
 async function digestOf(bytes: Uint8Array): Promise<Uint8Array> {

@@ -206,6 +206,31 @@ Deno.test("SharedRegion.isWhole says when somebody has made it shorter", async (
   assert.equal(region.isWhole, false);
 });
 
+Deno.test("acquireRegion() writes anew what somebody cut short while it was written", async () => {
+  let fills = 0;
+  const wanted = request({
+    fill: (target, start) => {
+      if (++fills === 1) Deno.truncateSync(`/dev/shm${regionName(wanted.key)}`, 8192);
+      target.bytes(start, BYTES).fill(7);
+      return Promise.resolve();
+    },
+  });
+  using region = await acquireRegion(wanted);
+  assert.equal(fills, 2);
+  assert.ok(region.isWhole && isSevens(region));
+});
+
+Deno.test("SharedRegion.isWhole remembers that something was missing when it was read", async () => {
+  const wanted = request();
+  using region = await acquireRegion(wanted);
+  const path = `/dev/shm${regionName(wanted.key)}`;
+  const { size } = Deno.statSync(path);
+  Deno.truncateSync(path, 8192);
+  assert.equal(isSevens(region), false);
+  Deno.truncateSync(path, size);
+  assert.equal(region.isWhole, false);
+});
+
 Deno.test("sweepRegions() removes what nobody has and nobody will want", async () => {
   const file = Deno.makeTempFileSync();
   const identity = weightFileIdentity(file)!;

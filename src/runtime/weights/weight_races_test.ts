@@ -1,6 +1,7 @@
 /** What happens to weights when several want different things of them at once. */
 
 import assert from "node:assert/strict";
+import { Weights } from "../../bundle/mod.ts";
 import type { ResidencyFloor } from "../../config/mod.ts";
 import { ResourceExhaustedError } from "../../errors.ts";
 import type { ModelWeights } from "./model_weights.ts";
@@ -149,6 +150,54 @@ Deno.test("WeightStore reads nothing from a shared copy that was cut short", asy
   await dispatch(weights);
   assert.deepEqual([weights.isResident, weights.isHostResident], [true, true]);
   assert.throws(() => Deno.lstatSync(region), Deno.errors.NotFound);
+});
+
+Deno.test("WeightStore puts nothing to use of a shared copy that is cut short while it is copied", async () => {
+  await using fixture = new Fixture({ arenaBytes: 100, sharedMode: 0o600 });
+  const file = fixture.file("a", 3);
+  const weights = await fixture.attach("a", { weights: file });
+  const region = `/dev/shm${regionName(await regionKey(file.identity, file.specs))}`;
+  const gate = fixture.backend.gate("upload");
+  const load = weights.load();
+  await gate.reached;
+  Deno.truncateSync(region, 0);
+  gate.open();
+  await load;
+  // Three that were zeros, which are gone, and three right ones.
+  assert.deepEqual([fixture.backend.calls.upload, fixture.buffers], [6, 3]);
+  using use = await weights.use();
+  for (const [index, buffer] of use.buffers.entries()) {
+    assert.deepEqual(
+      await fixture.backend.download(buffer),
+      new Uint8Array(TENSOR).fill(index + 1),
+    );
+  }
+  assert.throws(() => Deno.lstatSync(region), Deno.errors.NotFound);
+});
+
+Deno.test("WeightStore fails a load whose file is cut short under it, and the file put back serves", async () => {
+  await using fixture = new Fixture({ arenaBytes: 100 });
+  const file = fixture.file("a", 3);
+  const contents = Deno.readFileSync(file.path);
+  const weights = await fixture.attach("a", { weights: file, floor: "unpinned" });
+  const gate = fixture.backend.gate("upload");
+  const load = weights.load();
+  await gate.reached;
+  Deno.truncateSync(file.path, 0);
+  gate.open();
+  await assert.rejects(load, {
+    name: "BundleError",
+    message: /"a".*weights\.safetensors: it was changed in place.*rename it onto the old one/,
+  });
+  assert.deepEqual([weights.isResident, fixture.buffers], [false, 0]);
+  await assert.rejects(weights.load(), /changed in place/);
+
+  Deno.writeFileSync(`${file.path}.new`, contents);
+  Deno.renameSync(`${file.path}.new`, file.path);
+  using anew = Weights.open("a", file.path, "row_major");
+  const later = await fixture.attach("a", { weights: anew });
+  await dispatch(later);
+  later[Symbol.dispose]();
 });
 
 Deno.test("WeightStore.compact() passes over models that go meanwhile, and the line goes on", async () => {

@@ -299,15 +299,29 @@ export class WeightUnit {
   }
 
   async #copyToDevice(): Promise<DeviceCopy> {
-    const { backend, logger, arena, makeRoom, hostStore } = this.#services;
-    if (this.#host && !this.#host.isWhole) {
-      logger.warn("shared weights were cut short, this worker keeps a copy of its own", {
-        model: this.model,
-      });
-      this.#host[Symbol.dispose]();
-      this.#host = undefined;
-      this.#host = await hostStore.keepPrivate(this.weights);
-    }
+    await this.#replaceCutHost();
+    const copy = await this.#copyOnce();
+    if (this.#host?.isWhole ?? true) return copy;
+    // It was cut short while it was copied: what is on the device now may be zeros in part.
+    copy[Symbol.dispose]();
+    await this.#replaceCutHost();
+    return await this.#copyOnce();
+  }
+
+  /** Makes a copy of this process alone where the shared one was cut short. */
+  async #replaceCutHost(): Promise<void> {
+    const { logger, hostStore } = this.#services;
+    if (!this.#host || this.#host.isWhole) return;
+    logger.warn("shared weights were cut short, this worker keeps a copy of its own", {
+      model: this.model,
+    });
+    this.#host[Symbol.dispose]();
+    this.#host = undefined;
+    this.#host = await hostStore.keepPrivate(this.weights);
+  }
+
+  async #copyOnce(): Promise<DeviceCopy> {
+    const { backend, logger, arena, makeRoom } = this.#services;
     const options = { backend, weights: this.weights, host: this.#host, arena };
     try {
       return await copyToDevice(options);
