@@ -54,10 +54,13 @@ export function findProbeTargets(sources: ProbeSources): ProbeTarget[] {
   const nodeFile = findNode(sources, workerName);
   if (flags.has("metrics-port")) return [publicListener(sources, nodeFile)];
   const role = last("role")?.trim().toLowerCase();
+  const variable = environment[ROLE_VARIABLE];
+  // Read only when it decides: to a gateway it does not matter what is in it.
+  const isFileAsked = nodeFile !== undefined && role === undefined && !variable?.trim();
   const isWorker = role === "worker" || workerName !== undefined || chooseRole({
         flag: role,
-        variable: environment[ROLE_VARIABLE],
-        file: nodeFile === undefined ? undefined : readNodeOutline(nodeFile).role,
+        variable,
+        file: isFileAsked ? readNodeOutline(nodeFile).role : undefined,
       }) === "workers";
   if (!isWorker || nodeFile === undefined) return [publicListener(sources, nodeFile)];
   return workerListeners(readNodeFile(nodeFile), workerName, environment);

@@ -52,6 +52,13 @@ Deno.test("findProbeTargets() asks the public HTTP port, wherever it was moved",
   assert.throws(() => targets({ environment: { REACTANT_GATEWAY_METRICS_PORT: "x" } }), /a port/);
 });
 
+Deno.test("findProbeTargets() does not care what is in the node file of a gateway", () => {
+  const [written, expected] = ["role: nonsense\n", ["http http://127.0.0.1:8002/readyz"]];
+  assert.deepEqual(targets({ written, environment: { REACTANT_ROLE: "gateway" } }), expected);
+  assert.deepEqual(targets({ written, flags: { role: "gateway" } }), expected);
+  assert.throws(() => targets({ written }), /nonsense/);
+});
+
 Deno.test("findProbeTargets() asks every worker in role workers, whoever names the role", () => {
   const both = ["grpc 127.0.0.1:8080", "grpc 127.0.0.1:7000"];
   assert.deepEqual(targets({ written: `${NODE}role: workers\n` }), both);

@@ -1,5 +1,6 @@
 /** The folder where a running node keeps its node file and its socket. */
 
+import { dirname } from "node:path";
 import { ConfigError, messageOf, UnavailableError } from "../errors.ts";
 import { exists } from "./node_source.ts";
 import { startTime } from "./processes.ts";
@@ -22,6 +23,11 @@ export interface NodeFolder extends Disposable {
    * @throws {UnavailableError} when it cannot be written anywhere
    */
   write(text: string): string;
+  /**
+   * Writes it again where it was, if it is there no more: cleaners of temporary files take what nobody has
+   * read for some days, and a child that is started again reads it.
+   */
+  restore(): void;
 }
 
 /** Where the node file may be. */
@@ -38,10 +44,11 @@ export function openNodeFolder(
 ): NodeFolder {
   const privateFolder = makePrivateFolder();
   let written: string | undefined;
+  let content = "";
   return {
     privateFolder,
     write(text) {
-      const content = `${header()}\n${text}`;
+      content = `${header()}\n${text}`;
       for (const place of [folder, userFolder]) {
         const path = `${place}/${MATERIALISED_FILE}`;
         try {
@@ -57,15 +64,20 @@ export function openNodeFolder(
           // Not ours to write to, full, or on a file system that is only read: the next place is.
         }
       }
-      const own = `${privateFolder}/${MATERIALISED_FILE}`;
+      written = `${privateFolder}/${MATERIALISED_FILE}`;
       try {
-        replaceFile(own, content);
+        replaceFile(written, content);
       } catch (error) {
         throw new UnavailableError(`Cannot write the node's file: ${messageOf(error)}`, {
           cause: error,
         });
       }
-      return own;
+      return written;
+    },
+    restore() {
+      if (written === undefined || exists(written)) return;
+      Deno.mkdirSync(dirname(written), { recursive: true, mode: 0o700 });
+      replaceFile(written, content);
     },
     [Symbol.dispose]() {
       if (written !== undefined && !belongsToAnother(written)) removeQuietly(written);

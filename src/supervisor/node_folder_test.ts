@@ -20,6 +20,11 @@ Deno.test("openNodeFolder() writes the node file and removes what it made", () =
       assert.deepEqual([...Deno.readDirSync(`${folder}/run`)].map(({ name }) => name), [
         "node.yaml",
       ]);
+      // A child that is started again after somebody has cleaned up finds it all the same.
+      const content = Deno.readTextFileSync(path);
+      Deno.removeSync(`${folder}/run`, { recursive: true });
+      node.restore();
+      assert.equal(Deno.readTextFileSync(path), content);
     }
     assert.throws(() => Deno.statSync(`${folder}/run/node.yaml`), Deno.errors.NotFound);
     assert.throws(() => Deno.statSync(privateFolder), Deno.errors.NotFound);

@@ -97,7 +97,7 @@ export async function planNode(inputs: NodeInputs): Promise<NodePlan> {
     notes.push(info(`devices ${made.unused.join(", ")} are not used by any worker`));
   }
   const nodePath = inputs.writeNodeFile(made.text);
-  notes.push(info(`node file written to ${nodePath}`));
+  if (!isDryRun) notes.push(info(`node file written to ${nodePath}`));
   const hasNodeFile = outline !== undefined;
   const { workers, notes: workerNotes } = planWorkers({
     role,

@@ -122,6 +122,7 @@ async function runNode(
     const child = new Child({
       name,
       spawn: () => {
+        folder.restore();
         const self = selfCommand([...args]);
         return new Deno.Command(self.command, {
           args: self.args,

@@ -114,9 +114,8 @@ Deno.test("a node of workers tells the service manager and health checks, and dr
     const health = await new Deno.Command(Deno.execPath(), {
       args: [
         ...["run", "-A", "--quiet", "--config", `${root}deno.json`, `${root}main.ts`],
-        ...["healthcheck", "--timeout-seconds", "60"],
+        ...["healthcheck", "--timeout-seconds", "60", "--runtime-dir", node.runtimeDir],
       ],
-      env: { REACTANT_RUNTIME_DIR: node.runtimeDir },
     }).output();
     const said = new TextDecoder().decode(health.stdout);
     assert.equal(health.code, 0, new TextDecoder().decode(health.stderr));
