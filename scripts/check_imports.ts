@@ -88,6 +88,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "errors.ts",
     "log.ts",
     "pause.ts",
+    "standalone.ts",
   ],
   "cli": [
     "worker",

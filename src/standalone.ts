@@ -29,6 +29,7 @@ export interface SelfCommand {
  * step embeds every one of them; one that is missing here is missing from the packages.
  */
 export const ASSETS = [
+  "src/loadgen/load_thread.ts",
   "src/worker/hooks/sandbox.ts",
   "src/worker/hooks/hook_worker.ts",
   "src/metrics/page/index.html",

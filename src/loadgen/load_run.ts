@@ -1,16 +1,14 @@
 /** The load itself: who sends what when, who watches, and when it is over. */
 
-import { ServerError } from "../errors.ts";
-import type { NamedTensor } from "../tensor/mod.ts";
-import type { AnswerCheck } from "./answer_check.ts";
+import { messageOf } from "../errors.ts";
 import { Arrivals } from "./arrivals.ts";
+import type { Asker } from "./asker.ts";
 import type { PreparedRequest, SkippedModel } from "./load_model.ts";
-import { type Outcome, type OutcomeKind, outcomeOf } from "./outcome.ts";
+import type { Outcome, OutcomeKind } from "./outcome.ts";
 import type { Picker } from "./picker.ts";
 import { Random } from "./random.ts";
 import { type LoadResult, type RampResult, reportLine } from "./report.ts";
 import { CounterChange, type NodeCounters } from "./scrape.ts";
-import type { Sender } from "./senders.ts";
 import type { LoadgenSettings } from "./settings.ts";
 import { Tally } from "./tally.ts";
 import { verdictOf } from "./verdict.ts";
@@ -28,9 +26,8 @@ export interface LoadRunOptions {
   readonly requests: readonly PreparedRequest[];
   readonly skipped: readonly SkippedModel[];
   readonly picker: Picker;
-  /** Requests take them in turn. */
-  readonly senders: readonly Sender[];
-  readonly check: AnswerCheck;
+  /** Requests take its ways in turn. */
+  readonly asker: Asker;
   /** `undefined`: nobody looks. Resolves to `undefined` when the page could not be fetched in time. */
   readonly scrape: ((signal: AbortSignal) => Promise<NodeCounters | undefined>) | undefined;
   readonly clock: LoadClock;
@@ -72,6 +69,8 @@ export class LoadRun {
   #unsent = 0;
   /** Requests that were given up in flight. */
   #abandoned = 0;
+  /** Answers that were compared with something. */
+  #checked = 0;
   #isWarmingUp = false;
   /** A mistake of this program that a request ran into. */
   #defect: { readonly error: unknown } | undefined;
@@ -121,7 +120,7 @@ export class LoadRun {
       settings,
       seconds,
       tally: this.#tally,
-      checked: this.#options.check.checked,
+      checked: this.#checked,
       unsent: this.#unsent,
       abandoned: this.#abandoned,
       skipped: this.#options.skipped,
@@ -133,15 +132,15 @@ export class LoadRun {
   }
 
   async #warmUp(): Promise<void> {
-    const { requests, senders, settings, check, clock, print, showProgress } = this.#options;
+    const { requests, asker, settings, clock, print, showProgress } = this.#options;
     // For all of them together, so that a server that is not there is not waited for again and again.
     const patientUntilMs = clock.now() + settings.warmupDeadline * 1000;
     this.#isWarmingUp = true;
     for (const [index, request] of requests.entries()) {
       showProgress?.(`warm-up ${index + 1}/${requests.length}: ${request.model}`);
-      for (const sender of senders) {
+      for (let way = 0; way < asker.ways; way++) {
         if (this.#over.signal.aborted) break;
-        const outcome = await this.#askPatiently(sender, request, patientUntilMs);
+        const outcome = await this.#askPatiently(request, way, patientUntilMs);
         if (outcome.kind === "ok") this.#tally.models.get(request.model)!.warm++;
         else if (this.#cut.signal.aborted) this.#abandoned++;
         else if (this.#tally.addWarmUpFailure(request.model, outcome)) {
@@ -151,20 +150,20 @@ export class LoadRun {
     }
     this.#isWarmingUp = false;
     if (this.#over.signal.aborted) return;
-    if (check.checked > 0 || settings.expect !== "none") {
-      print(`warm-up done: ${requests.length} requests per way, ${check.checked} answers checked`);
+    if (settings.expect !== "none") {
+      print(`warm-up done: ${requests.length} requests per way, ${this.#checked} answers checked`);
     }
   }
 
   /** Asks again while the model is not available: it may be on its way, as others are ready already. */
   async #askPatiently(
-    sender: Sender,
     request: PreparedRequest,
+    way: number,
     untilMs: number,
   ): Promise<Outcome> {
     const { settings, clock, print } = this.#options;
     for (let isFirst = true;; isFirst = false) {
-      const { outcome } = await this.#ask(sender, request, settings.warmupDeadline * 1000);
+      const { outcome } = await this.#ask(request, way, settings.warmupDeadline * 1000);
       const isPassing = outcome.kind === "error" && outcome.status === "UNAVAILABLE";
       if (!isPassing || clock.now() >= untilMs || this.#over.signal.aborted) return outcome;
       if (isFirst) print(`waiting for ${request.model}: ${outcome.text}`);
@@ -266,11 +265,11 @@ export class LoadRun {
   }
 
   async #fire(request: PreparedRequest, dueMs: number): Promise<OutcomeKind> {
-    const { senders, clock, print } = this.#options;
-    const sender = senders[this.#sent++ % senders.length]!;
+    const { asker, clock, print } = this.#options;
+    const way = this.#sent++ % asker.ways;
     this.#inFlight++;
     const sentMs = clock.now();
-    const { outcome, endMs } = await this.#ask(sender, request, this.#deadlineMs);
+    const { outcome, endMs } = await this.#ask(request, way, this.#deadlineMs);
     this.#inFlight--;
     if (this.#cut.signal.aborted && outcome.kind !== "ok") this.#abandoned++;
     else {
@@ -289,32 +288,22 @@ export class LoadRun {
     return outcome.kind;
   }
 
-  /** Never rejects. `endMs` is when the answer was there, before anybody looked at it. */
+  /** Never rejects. `endMs` is when the answer was there. */
   async #ask(
-    sender: Sender,
     request: PreparedRequest,
+    way: number,
     deadlineMs: number,
   ): Promise<{ readonly outcome: Outcome; readonly endMs: number }> {
-    const { clock, check } = this.#options;
-    let endMs: number | undefined;
+    const { asker, clock } = this.#options;
     try {
-      const outputs: readonly NamedTensor[] = await sender.send(request, {
-        deadlineMs,
-        signal: this.#cut.signal,
-      });
-      endMs = clock.now();
-      const problem = check.judge(request, outputs);
-      const outcome: Outcome = problem === undefined
-        ? { kind: "ok", text: "" }
-        : { kind: "wrong", text: `wrong answer: ${problem}` };
-      return { outcome, endMs };
+      const asked = await asker.ask(request, way, { deadlineMs, signal: this.#cut.signal });
+      if (asked.isChecked) this.#checked++;
+      return asked;
     } catch (error) {
-      if (!(error instanceof ServerError)) {
-        // The others end first: what they use must not be taken from under them.
-        this.#defect ??= { error };
-        this.#giveUp();
-      }
-      return { outcome: outcomeOf(error), endMs: endMs ?? clock.now() };
+      // A mistake. The others end first: what they use must not be taken from under them.
+      this.#defect ??= { error };
+      this.#giveUp();
+      return { outcome: { kind: "error", text: messageOf(error) }, endMs: clock.now() };
     }
   }
 

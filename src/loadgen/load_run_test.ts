@@ -7,6 +7,7 @@ import {
   UnavailableError,
 } from "../errors.ts";
 import { AnswerCheck } from "./answer_check.ts";
+import { LocalAsker } from "./asker.ts";
 import type { PreparedRequest } from "./load_model.ts";
 import { LoadRun } from "./load_run.ts";
 import { outcomeOf } from "./outcome.ts";
@@ -61,8 +62,11 @@ async function load(
       burst: 1,
       random,
     }),
-    senders: [sender],
-    check: new AnswerCheck("none", 0),
+    asker: new LocalAsker({
+      senders: [sender],
+      check: new AnswerCheck("none", 0),
+      now: () => clock.now(),
+    }),
     scrape,
     clock,
     print: (line) => lines.push(line),

@@ -4,19 +4,21 @@
  * knows shapes from the server's metadata or from bundles, and nothing of how a server works.
  */
 
-import { ServerConnection } from "../client/mod.ts";
-import { ConfigError, messageOf } from "../errors.ts";
+import type { ServerConnection } from "../client/mod.ts";
+import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { AnswerCheck } from "./answer_check.ts";
+import { type Asker, LocalAsker } from "./asker.ts";
 import { discoverInRepository, discoverOnWire, type Discovery } from "./discover.ts";
 import { type PreparedRequest, prepareRequests } from "./load_model.ts";
 import { isRamp, LoadRun } from "./load_run.ts";
+import { LoadThreads } from "./load_threads.ts";
 import { type Choice, Picker } from "./picker.ts";
 import { Random } from "./random.ts";
 import { resultAsJson, summaryLines } from "./report.ts";
 import { scrapeCounters } from "./scrape.ts";
 import { systemClock } from "./system_clock.ts";
-import { type Sender, SharedMemorySender, wireSender } from "./senders.ts";
+import { connect, openWays } from "./ways.ts";
 import type { LoadgenSettings } from "./settings.ts";
 import { LOADGEN_EXIT } from "./verdict.ts";
 
@@ -53,8 +55,6 @@ export interface LoadgenOutcome {
 /** Where bundles lie in a container. */
 export const DEFAULT_REPOSITORY = "/var/lib/reactantserver/models";
 const METRICS_PORT = 8002;
-/** Streams that any server takes on one connection (RFC 9113, section 6.5.2). */
-const FEWEST_STREAMS = 100;
 
 /**
  * Runs a load from start to verdict.
@@ -66,11 +66,8 @@ export async function runLoadgen(
   { print, showProgress, stop, abandon, logger }: LoadgenContext,
 ): Promise<LoadgenOutcome> {
   checkMetricsUrl(settings);
-  await using connection = new ServerConnection({
-    url: settings.gateway,
-    maxConnections: settings.connections || Math.ceil(mostInFlight(settings) / FEWEST_STREAMS),
-    maxWaitingCalls: Math.max(16_384, mostInFlight(settings)),
-  });
+  const inFlight = isRamp(settings) ? settings.rampMax : settings.concurrency;
+  await using connection = connect(settings, inFlight);
   const { models, skipped } = await discover(settings, connection);
   const random = new Random(settings.seed);
   const { batchMode } = settings;
@@ -92,7 +89,7 @@ export async function runLoadgen(
       json: { exit_code: LOADGEN_EXIT.noModel, verdict, skipped },
     };
   }
-  await using ways = openSenders(settings, connection, requests, logger);
+  await using asker = await openAsker({ settings, connection, requests, inFlight, logger });
   const metricsUrl = metricsUrlOf(settings, connection);
   const run = new LoadRun({
     settings,
@@ -104,8 +101,7 @@ export async function runLoadgen(
       burst: batchMode === "burst" || batchMode === "both" ? settings.burstK : 1,
       random,
     }),
-    senders: ways.senders,
-    check: new AnswerCheck(settings.expect, settings.tolerance),
+    asker,
     scrape: metricsUrl === undefined ? undefined : (signal) => scrapeCounters(metricsUrl, signal),
     clock: systemClock,
     print,
@@ -141,41 +137,24 @@ async function discover(
   );
 }
 
-/** The most requests that can be in flight. */
-function mostInFlight(settings: LoadgenSettings): number {
-  return isRamp(settings) ? settings.rampMax : settings.concurrency;
-}
-
-function openSenders(
-  settings: LoadgenSettings,
-  connection: ServerConnection,
-  requests: readonly PreparedRequest[],
-  logger: Logger,
-): { readonly senders: readonly Sender[] } & AsyncDisposable {
-  const wire = wireSender(connection);
-  if (settings.transport === "tcp") {
-    return { senders: [wire], [Symbol.asyncDispose]: () => Promise.resolve() };
-  }
-  let memory: SharedMemorySender;
-  try {
-    memory = new SharedMemorySender({
-      connection,
-      requests,
-      slots: mostInFlight(settings),
-      stagesOutputs: settings.shmOutputs,
-      logger,
-    });
-  } catch (error) {
-    throw new ConfigError(
-      `--transport ${settings.transport} cannot be had here: ${
-        messageOf(error)
-      }; use tcp, or give ` +
-        "/dev/shm more room",
-    );
-  }
+/** Whoever sends the load: this thread, or several. */
+async function openAsker(
+  { settings, connection, requests, inFlight, logger }: {
+    readonly settings: LoadgenSettings;
+    readonly connection: ServerConnection;
+    readonly requests: readonly PreparedRequest[];
+    readonly inFlight: number;
+    readonly logger: Logger;
+  },
+): Promise<Asker & AsyncDisposable> {
+  if (settings.threads > 1) return await LoadThreads.open({ settings, requests, inFlight, logger });
+  const ways = openWays({ settings, connection, requests, inFlight, logger });
+  const check = new AnswerCheck(settings.expect, settings.tolerance);
+  const asker = new LocalAsker({ senders: ways.senders, check, now: systemClock.now });
   return {
-    senders: settings.transport === "shm" ? [memory] : [wire, memory],
-    [Symbol.asyncDispose]: () => memory[Symbol.asyncDispose](),
+    ways: asker.ways,
+    ask: (request, way, limits) => asker.ask(request, way, limits),
+    [Symbol.asyncDispose]: () => ways[Symbol.asyncDispose](),
   };
 }
 
@@ -201,7 +180,7 @@ function describeStart(
   { models, skipped }: Discovery,
   print: (line: string) => void,
 ): void {
-  const { rate, concurrency, rampStart, rampMax } = settings;
+  const { rate, concurrency, rampStart, rampMax, threads } = settings;
   const shape = isRamp(settings)
     ? `ramp from ${rampStart} to ${rampMax} in flight`
     : rate > 0
@@ -209,6 +188,7 @@ function describeStart(
     : `closed loop, ${concurrency} in flight`;
   print(
     `loadgen: ${settings.gateway}, ${shape}, ${settings.transport}, ` +
+      (threads > 1 ? `${threads} threads, ` : "") +
       `${settings.durationSeconds} s, ${models.length} models, ${requests.length} requests prepared`,
   );
   for (const { name, reason } of skipped) print(`skipping ${name}: ${reason}`);

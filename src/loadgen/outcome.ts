@@ -1,6 +1,6 @@
 /** How a request ended, as the report counts it. */
 
-import { messageOf, ServerError, type StatusName } from "../errors.ts";
+import { messageOf, type ServerError, type StatusName } from "../errors.ts";
 
 /**
  * `dead`: its deadline passed. `shed`: refused because too much was going on. `teardown`: cut off with
@@ -20,11 +20,10 @@ export interface Outcome {
 export const FAILURE_KINDS = ["dead", "shed", "teardown", "wrong", "error"] as const;
 
 /** What a failed call counts as. */
-export function outcomeOf(error: unknown): Outcome {
+export function outcomeOf(error: ServerError): Outcome {
   // What a server says goes to a terminal, on one line.
   // deno-lint-ignore no-control-regex
   const message = messageOf(error).replace(/[\s\x00-\x1f\x7f]+/g, " ");
-  if (!(error instanceof ServerError)) return { kind: "error", text: message };
   const { status } = error;
   const text = `${status}: ${message}`;
   const as = (kind: OutcomeKind): Outcome => ({ kind, text, status });

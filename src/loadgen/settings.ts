@@ -139,6 +139,14 @@ export const LOADGEN_SETTINGS = {
     "load",
     "requests in flight; in an open loop the most there may be",
   ),
+  threads: number(
+    "threads",
+    1,
+    whole(1, 64),
+    "load",
+    "threads that encode, send and compare, for large tensors and processors to spare; each has " +
+      "connections, memory and first answers of its own",
+  ),
   rate: number(
     "rate",
     0,

@@ -112,7 +112,16 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
       ...target,
       ...["--duration-seconds", "2", "--report-seconds", "1", "--concurrency", "4"],
       ...["--transport", "mixed", "--batch-mode", "both", "--burst-k", "3", "--data", "random"],
-      ...["--expect", "equal", "--models", "dense=3,other,absent", "--json", json],
+      ...[
+        "--expect",
+        "equal",
+        "--models",
+        "dense=3,other,absent",
+        "--json",
+        json,
+        "--threads",
+        "2",
+      ],
     ]);
     assert.equal(code, 0, text);
     const reports = lines.filter((line) => line.startsWith("[t+"));
@@ -217,19 +226,19 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     assert.match(missing.text, /Cannot probe "absent"/);
   });
 
-  const ends: readonly (readonly [Deno.Signal, string, boolean])[] = [
-    ["SIGTERM", "tcp", false],
-    ["SIGHUP", "shm", false],
+  const ends: readonly (readonly [Deno.Signal, string[], number, boolean])[] = [
+    ["SIGTERM", ["--transport", "tcp"], 0, false],
+    ["SIGHUP", ["--transport", "shm", "--threads", "2"], 2, false],
     // A server that has stopped answers neither requests nor the page, nor that the memory is taken back.
-    ["SIGINT", "shm", true],
+    ["SIGINT", ["--transport", "shm"], 1, true],
   ];
-  for (const [signal, transport, isFrozen] of ends) {
+  for (const [signal, args, objects, isFrozen] of ends) {
     const what = isFrozen ? "although the server has stopped" : "with its verdict";
     await t.step(`${signal} ends it early, ${what}`, async () => {
       const child = loadgen([
         ...target,
-        ...["--duration-seconds", "600", "--report-seconds", "0.2", "--transport", transport],
-        ...["--stall-windows", "0"],
+        ...args,
+        ...["--duration-seconds", "600", "--report-seconds", "0.2", "--stall-windows", "0"],
       ]);
       let text = "";
       let isTold = false;
@@ -238,7 +247,7 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
           text += part;
           if (isTold || !text.includes("[t+")) continue;
           isTold = true;
-          assert.equal(sharedMemoryObjects(child.pid).length, transport === "shm" ? 1 : 0);
+          assert.equal(sharedMemoryObjects(child.pid).length, objects);
           if (isFrozen) server.kill("SIGSTOP");
           child.kill(signal);
         }
