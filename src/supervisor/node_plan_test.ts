@@ -92,6 +92,7 @@ Deno.test("planNode() gives several workers a device and ports each, and a gatew
   assert.ok(notes.some((note) => /its own copy of the weights/.test(note)));
   assert.ok(notes.includes("4 threads per worker (8 CPUs, 2 workers)"));
   assert.ok(notes.some((note) => /INFERENCE_SERVER_ENDPOINTS_PORT has no effect/.test(note)));
+  assert.ok(!notes.some((note) => /written to/.test(note)), "nothing is written to be looked at");
 });
 
 Deno.test("planNode() gives a lone worker the public ports", async () => {
