@@ -5,6 +5,7 @@
 
 import { fileURLToPath } from "node:url";
 import { TextLineStream } from "./lines.ts";
+import { packageUnderTest } from "./program.ts";
 import { freePort } from "./server.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -17,7 +18,7 @@ export interface NodeOptions {
   readonly workers: number;
   /** Default: none. */
   readonly gpus?: "auto";
-  /** A packaged program's file to start instead of the sources. */
+  /** A packaged program's file to start instead of the sources; none: `TEST_PROGRAM`, if it is set. */
   readonly program?: string;
 }
 
@@ -63,7 +64,7 @@ export function startNode(options: NodeOptions): TestNode {
     }\nglobal: {endpoints: {host: 127.0.0.1}}\n` +
       `workers:\n${workers.join("")}`,
   );
-  const { program } = options;
+  const program = options.program ?? packageUnderTest();
   const fromSource = ["run", "-A", "--quiet", "--config", `${root}deno.json`, `${root}main.ts`];
   const child = new Deno.Command(program ?? Deno.execPath(), {
     args: [

@@ -11,6 +11,14 @@ export interface TestProgram extends AsyncDisposable {
   readonly exited: Promise<Deno.CommandStatus>;
 }
 
+/**
+ * The packaged program that tests of servers and nodes are to run instead of the sources, for whoever wants
+ * to see that it behaves the same.
+ */
+export function packageUnderTest(): string | undefined {
+  return Deno.env.get("TEST_PROGRAM");
+}
+
 /** Starts a file as a program, with these variables besides the environment's own. */
 export function startProgram(
   file: string,

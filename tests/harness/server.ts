@@ -5,6 +5,7 @@
 
 import { fileURLToPath } from "node:url";
 import { TextLineStream } from "./lines.ts";
+import { packageUnderTest } from "./program.ts";
 
 /** Many times the default grace: one that takes longer has not stopped at all. */
 const STOP_MS = 120_000;
@@ -76,10 +77,11 @@ export async function startServer(options: StartOptions): Promise<TestServer> {
 async function start(options: StartOptions): Promise<TestServer> {
   const grpcPort = freePort();
   const httpPort = freePort();
+  const executable = options.executable ?? packageUnderTest();
   const fromSource = ["run", "-A", "--quiet", "--config", `${root}deno.json`, `${root}main.ts`];
-  const child = new Deno.Command(options.executable ?? Deno.execPath(), {
+  const child = new Deno.Command(executable ?? Deno.execPath(), {
     args: [
-      ...(options.executable === undefined ? fromSource : []),
+      ...(executable === undefined ? fromSource : []),
       ...options.commandLine?.({ grpcPort, httpPort }) ?? [
         ...["serve", "--role", "worker"],
         ...options.modelDirs.flatMap((dir) => ["--model-dir", dir]),
