@@ -404,6 +404,19 @@ Deno.test("open() ends a hook file that never finishes loading, and its thread",
   await untilThreads(before);
 });
 
+Deno.test("a hook file nested as deeply as can be fails to load, and nothing else", async () => {
+  const deep = (opening: string, count: number) => `const a = ${opening.repeat(count)}`;
+  for (
+    const source of [
+      deep("(", 20_000),
+      `${deep("[", 20_000)}1${"]".repeat(20_000)};`,
+      deep("!", 20_000),
+      deep("`${", 20_000),
+      deep("(", 200_001),
+    ]
+  ) await assert.rejects(open(source), /Cannot load model "m": model\.ts: /);
+});
+
 Deno.test("what hooks log arrives in bounded lines, and few of them", async () => {
   using fixture = await open(`register_model("m", { preprocess(inputs) {
     console.warn("first", { a: 1 }, new Uint8Array(3));

@@ -44,7 +44,25 @@ export function refuseImport(specifier: string): never {
   );
 }
 
+/** Brackets that may be open at once, wherever they stand: the thread's stack holds twice as many. */
+const MAX_OPEN_BRACKETS = 200_000;
+
+/** @throws {SyntaxError} for what could be nested so deeply that taking it apart would end the process */
+function refuseDeepNesting(source: string): void {
+  let open = 0;
+  for (let at = 0; at < source.length; at++) {
+    const character = source[at]!;
+    if (character === "(" || character === "[" || character === "{") {
+      if (++open > MAX_OPEN_BRACKETS) throw new SyntaxError("the hook file is nested too deeply");
+    } else if (character === ")" || character === "]" || character === "}") {
+      // Those in strings and comments have no partners.
+      open = Math.max(0, open - 1);
+    }
+  }
+}
+
 function withoutTypes(source: string): string {
+  refuseDeepNesting(source);
   try {
     // Keeps every line and column where it is.
     return stripTypeScriptTypes(source, { mode: "strip" });

@@ -17,6 +17,15 @@ const scope = globalThis as unknown as {
 const MEBIBYTE = 2 ** 20;
 /** V8's own default; a smaller one would collect more often for no gain. */
 const YOUNG_GENERATION_MIB = 48;
+/**
+ * What takes the types out of a hook file goes down one call per level of its nesting, of some 2.6 KiB at
+ * most (measured), and where the stack ends it ends the process. A character opens one level at most. All of
+ * it is address space only: JavaScript's own bound on recursion is V8's and stays where it is.
+ */
+const STACK_BYTES_PER_CHARACTER = 4096;
+/** Beyond it files are looked through for what could be nested too deeply: see `hook_module.ts`. */
+const MAX_STACK_MIB = 1024;
+const MIN_STACK_MIB = 8;
 
 scope.onmessage = ({ data }) => {
   const thread = new Thread(new URL(data.thread), {
@@ -25,6 +34,10 @@ scope.onmessage = ({ data }) => {
     resourceLimits: {
       maxOldGenerationSizeMb: Math.max(16, Math.ceil(data.load.memoryBytes / MEBIBYTE)),
       maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB,
+      stackSizeMb: Math.min(
+        MAX_STACK_MIB,
+        MIN_STACK_MIB + data.load.source.length * STACK_BYTES_PER_CHARACTER / MEBIBYTE,
+      ),
     },
   });
   // Nothing reads these; kept flowing, they hold nothing.
