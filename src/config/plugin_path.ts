@@ -34,7 +34,8 @@ export function findPlugin(
   const found = candidates.find(isFile);
   if (found !== undefined) return Deno.realPathSync(found);
   const remedy = backend === "cpu"
-    ? "run `scripts/setup` to fetch it, or give a plugin's path with --pjrt-plugin"
+    ? "run `scripts/setup` in a checkout, put it there (PyPI's xla-cpu-pjrt has it), or give a plugin's path " +
+      "with --pjrt-plugin"
     : "give the path of xla_cuda_plugin.so with --pjrt-plugin, or use --backend cpu";
   throw new ConfigError(
     `No PJRT plugin for ${backend} (looked for ${candidates.join(", ")}); ${remedy}`,
