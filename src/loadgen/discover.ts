@@ -8,7 +8,7 @@ import {
   type ModelBundle,
   scanRepository,
 } from "../bundle/mod.ts";
-import type { InferenceClient } from "../client/mod.ts";
+import type { InferenceClient, UnaryOptions } from "../client/mod.ts";
 import { ConfigError, messageOf, ServerError } from "../errors.ts";
 import { ControlService, type ModelMetadataResponse_TensorMetadata } from "../protocol/mod.ts";
 import { datatypeFromWire } from "../tensor/mod.ts";
@@ -31,6 +31,8 @@ export interface DiscoveryOptions {
   readonly skipsInternal: boolean;
   /** Read recorded answers too. */
   readonly readsGolden: boolean;
+  /** Ends the asking. */
+  readonly signal: AbortSignal;
 }
 
 /** For each question. */
@@ -46,10 +48,11 @@ export async function discoverOnWire(
   options: DiscoveryOptions,
 ): Promise<Discovery | undefined> {
   const weights = parseWanted(options.wanted);
-  const limits = () => ({ deadlineMs: performance.now() + CALL_LIMIT_MS });
+  const { signal } = options;
+  const limits = () => ({ deadlineMs: performance.now() + CALL_LIMIT_MS, signal });
   try {
     const index = await inference.repositoryIndex({ onlyReady: true }, limits());
-    const largest = await largestBatches(inference);
+    const largest = await largestBatches(inference, limits());
     const names = index.map(({ name }) => name).filter((name) => !weights || weights.has(name));
     const models = await Promise.all(names.map(async (name): Promise<LoadModel | SkippedModel> => {
       try {
@@ -69,7 +72,7 @@ export async function discoverOnWire(
       } catch (error) {
         // A server without such questions is asked otherwise; one model that cannot answer is left out.
         const isAboutModel = error instanceof UnmappedError ||
-          (error instanceof ServerError && error.status !== "UNIMPLEMENTED");
+          (error instanceof ServerError && error.status !== "UNIMPLEMENTED" && !signal.aborted);
         if (isAboutModel) return { name, reason: messageOf(error) };
         throw error;
       }
@@ -159,9 +162,11 @@ function sift(
 }
 
 /** Largest batches by model, from the control service; empty where that is not served. */
-async function largestBatches(inference: InferenceClient): Promise<Map<string, number>> {
+async function largestBatches(
+  inference: InferenceClient,
+  limits: UnaryOptions,
+): Promise<Map<string, number>> {
   try {
-    const limits = { deadlineMs: performance.now() + CALL_LIMIT_MS };
     const { models } = await inference.call(ControlService.method.modelControlStatus, {}, limits);
     return new Map(models.map(({ name, maxBatchSize }) => [name, Number(maxBatchSize)]));
   } catch (error) {

@@ -13,7 +13,7 @@ import { LoadRun } from "./load_run.ts";
 import { outcomeOf } from "./outcome.ts";
 import { Picker } from "./picker.ts";
 import { Random } from "./random.ts";
-import type { LoadResult } from "./report.ts";
+import { type LoadResult, summaryLines } from "./report.ts";
 import type { NodeCounters } from "./scrape.ts";
 import type { Sender } from "./senders.ts";
 import { LOADGEN_SETTINGS, type LoadgenSettings, readSettings } from "./settings.ts";
@@ -100,6 +100,10 @@ Deno.test("an open loop counts from when requests were due: a pause is in every 
   assert.ok(Math.abs(tally.latency.quantile(0.8) - 1000) < 110, `${tally.latency.quantile(0.8)}`);
   // Only one of them waited after it was sent.
   assert.ok(tally.service.quantile(0.97) < 1, `${tally.service.quantile(0.97)}`);
+  const summary = [...summaryLines(result)];
+  // (0.1 + 0.2 + … + 2.0) s of 50 requests; 2 s of 50.
+  assert.match(summary[1]!, /^-- latency mean=420\.0ms .* max=2000\.0ms$/);
+  assert.match(summary[2]!, /^-- of that after sending mean=40\.0ms .* max=2000\.0ms$/);
 });
 
 Deno.test("an open loop against a server that is too slow says what it could not send", async () => {

@@ -68,7 +68,7 @@ export async function runLoadgen(
   checkMetricsUrl(settings);
   const inFlight = isRamp(settings) ? settings.rampMax : settings.concurrency;
   await using connection = connect(settings, inFlight);
-  const { models, skipped } = await discover(settings, connection);
+  const { models, skipped } = await discover(settings, connection, stop);
   const random = new Random(settings.seed);
   const { batchMode } = settings;
   const choices: Choice[] = models.map((model) => ({
@@ -117,11 +117,13 @@ export async function runLoadgen(
 async function discover(
   settings: LoadgenSettings,
   { inference, url }: ServerConnection,
+  signal: AbortSignal,
 ): Promise<Discovery> {
   const options = {
     wanted: settings.models,
     skipsInternal: settings.skipInternal,
     readsGolden: settings.expect === "golden",
+    signal,
   };
   if (settings.modelRepo !== "") return await discoverInRepository(settings.modelRepo, options);
   if (settings.expect === "golden") {

@@ -103,9 +103,10 @@ export function* summaryLines(result: LoadResult): Generator<string> {
   yield `-- ${seconds.toFixed(1)} s: ok=${counts.ok} err=${tally.errors} dead=${counts.dead} ` +
     `shed=${counts.shed} rows=${tally.rows} rps=${rate.toFixed(1)}`;
   if (latency.count > 0) {
-    yield `-- latency mean=${ms(latency.mean)} p50=${ms(latency.quantile(0.5))} ` +
-      `p95=${ms(latency.quantile(0.95))} p99=${ms(latency.quantile(0.99))} ` +
-      `p99.9=${ms(latency.quantile(0.999))} max=${ms(latency.max)}`;
+    yield `-- latency ${figuresLine(latency)}`;
+  }
+  if (tally.service.count > 0 && latency.mean > 1.01 * tally.service.mean) {
+    yield `-- of that after sending ${figuresLine(tally.service)}`;
   }
   if (counts.teardown > 0) yield `-- ${counts.teardown} of the errors were cut connections`;
   if (counts.wrong > 0) yield `-- ${counts.wrong} of the errors were wrong answers`;
@@ -125,6 +126,12 @@ export function* summaryLines(result: LoadResult): Generator<string> {
   }
   for (const shortfall of result.shortfalls) yield `-- shortfall: ${shortfall}`;
   yield `loadgen: ${result.verdict}`;
+}
+
+function figuresLine(latency: LatencyHistogram): string {
+  return `mean=${ms(latency.mean)} p50=${ms(latency.quantile(0.5))} ` +
+    `p95=${ms(latency.quantile(0.95))} p99=${ms(latency.quantile(0.99))} ` +
+    `p99.9=${ms(latency.quantile(0.999))} max=${ms(latency.max)}`;
 }
 
 function modelTable(tally: Tally): string[] {
