@@ -59,11 +59,15 @@ export function trendOf(points: readonly Point[]): Trend | undefined {
 /** A line that flattens has in its later half less than this part of the slope it has as a whole. */
 const LEVEL_SHARE = 0.2;
 
-/** Whether a series goes on growing as it did, and has not come to rest meanwhile. */
-function goesOn(points: readonly Point[], trend: Trend): boolean {
+/**
+ * Whether a series goes on growing, and has not come to rest meanwhile: in its later half still as fast, about,
+ * as before, and fast enough for the whole time to come to more than what is always allowed.
+ */
+function goesOn(points: readonly Point[], trend: Trend, always: number): boolean {
   const middle = points[0]!.seconds + trend.seconds / 2;
   const late = trendOf(points.filter(({ seconds }) => seconds >= middle));
-  return late === undefined || late.slope > LEVEL_SHARE * trend.slope;
+  return late === undefined ||
+    (late.slope > LEVEL_SHARE * trend.slope && late.slope * trend.seconds > always);
 }
 
 /** What is said of one series. */
@@ -100,7 +104,7 @@ export function judgeGrowth(
   const grown = trend.slope * trend.seconds;
   const surely = trend.lowerSlope * trend.seconds;
   const allowance = always + settling * Math.max(0, 1 - trend.seconds / SETTLED_SECONDS);
-  const isLeak = surely > allowance && goesOn(points, trend);
+  const isLeak = surely > allowance && goesOn(points, trend, always);
   return {
     isLeak,
     text: `${name}: ${signed(grown)} ${unit} in ${Math.round(trend.seconds)} s, at least ` +

@@ -1,6 +1,6 @@
 /** Running a model over a whole dataset: cut into requests that fit, several of them on their way at once. */
 
-import { InvalidArgumentError } from "../errors.ts";
+import { CancelledError, InvalidArgumentError, messageOf } from "../errors.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import type { InferAnswer } from "./infer.ts";
 import type { ModelHandle } from "./model_handle.ts";
@@ -80,6 +80,7 @@ export function geometryOf(
 /**
  * Runs a model over every item. Items are encoded in order, one range at a time, while earlier ones are on
  * their way. After the first failure nothing new is started; it is thrown when what was started has ended.
+ * @throws {CancelledError} when the signal ends it, besides what requests, `encode` and `decode` throw
  */
 export async function inferDataset(
   model: ModelHandle,
@@ -101,7 +102,9 @@ export async function inferDataset(
   for (let first = 0; first < dataset.length && failure === undefined; first += geometry.chunk) {
     const range = { first, end: Math.min(dataset.length, first + geometry.chunk) };
     try {
-      options.signal?.throwIfAborted();
+      if (options.signal?.aborted) {
+        throw new CancelledError(`Cancelled: ${messageOf(options.signal.reason)}`);
+      }
       const inputs = await dataset.encode(range);
       const task: Promise<void> = inferRange(model, dataset, {
         range,

@@ -15,7 +15,13 @@ import {
 } from "./retry.ts";
 import type { StagingArea } from "./shared_memory_pool.ts";
 import type { SharedMemoryRoute } from "./shared_memory_route.ts";
-import { collectOutputs, stagedLength, type StagedOutput, stageRequest } from "./staging.ts";
+import {
+  collectOutputs,
+  packedLength,
+  stagedLength,
+  type StagedOutput,
+  stageRequest,
+} from "./staging.ts";
 
 export interface ModelHandleOptions {
   readonly inference: InferenceClient;
@@ -111,10 +117,13 @@ export class ModelHandle {
     endMs: number | undefined,
   ): Promise<InferAnswer> {
     const staged = stagedOutputs(call);
-    const area = await pool.acquire(
+    const [packed, aligned] = [
+      packedLength(call.inputs, staged),
       stagedLength(call.inputs, staged),
-      optionsOf(endMs, call.signal),
-    );
+    ];
+    // A dataset is cut by its bytes, and what is between them is not worth a slot.
+    const isWorthIt = pool.slotsFor(aligned) === pool.slotsFor(packed);
+    const area = await pool.acquire(isWorthIt ? aligned : packed, optionsOf(endMs, call.signal));
     try {
       const answer = await this.#staged(area, pool.region, call, endMs);
       area[Symbol.dispose]();

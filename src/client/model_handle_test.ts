@@ -294,3 +294,14 @@ Deno.test("the region is taken back from a server whose registration was cut off
     "SystemSharedMemoryUnregister",
   ]);
 });
+
+Deno.test("tensors that fill the pool to the last byte fit it, without the room between them", async () => {
+  await using set = setUp("on");
+  const data = Uint8Array.from({ length: 2047 }, (_, at) => at % 100);
+  // 2047 and 2049 bytes in 4096: aligned they would take 4160.
+  const { outputs } = await set.handle.infer({
+    inputs: [{ ...INPUT, shape: [data.length], data }],
+    outputs: [{ name: "y", byteSize: data.length + 2 }],
+  });
+  assert.deepEqual(outputs[0]!.data.subarray(0, data.length), data.map((byte) => 2 * byte));
+});

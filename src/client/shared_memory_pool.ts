@@ -80,13 +80,18 @@ export class SharedMemoryPool implements Disposable {
     return this.#slots.size;
   }
 
+  /** How many slots `byteLength` bytes take. */
+  slotsFor(byteLength: number): number {
+    return Math.max(1, Math.ceil(byteLength / this.slotBytes));
+  }
+
   /**
    * Room for `byteLength` bytes, in the order of asking. Contents are whatever was there before.
    * @throws {InvalidArgumentError} at once when the whole pool is smaller
    * @throws {DeadlineExceededError | CancelledError} when the wait takes too long, or its signal ends it
    */
   async acquire(byteLength: number, limits: WaitLimits = {}): Promise<StagingArea> {
-    const count = Math.max(1, Math.ceil(byteLength / this.slotBytes));
+    const count = this.slotsFor(byteLength);
     if (count > this.#slots.size) {
       throw new InvalidArgumentError(
         `${byteLength} bytes do not fit the shared-memory pool of ${this.#slots.size} slots of ` +

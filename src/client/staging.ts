@@ -20,17 +20,31 @@ export interface StagedOutput {
   readonly byteSize: number;
 }
 
-/** Bytes of a staging area that these tensors need. */
+/** Bytes of a staging area that these tensors need, each at its own cache line. */
 export function stagedLength(
   inputs: readonly { readonly data: Uint8Array }[],
   outputs: readonly StagedOutput[] = [],
 ): number {
-  const sizes = [...inputs.map(({ data }) => data.length), ...outputs.map((o) => o.byteSize)];
-  return sizes.reduce((sum, size) => sum + alignedLength(size), 0);
+  return sizesOf(inputs, outputs).reduce((sum, size) => sum + alignedLength(size), 0);
+}
+
+/** The bytes themselves: what these tensors need where there is no room for more. */
+export function packedLength(
+  inputs: readonly { readonly data: Uint8Array }[],
+  outputs: readonly StagedOutput[] = [],
+): number {
+  return sizesOf(inputs, outputs).reduce((sum, size) => sum + size, 0);
+}
+
+function sizesOf(
+  inputs: readonly { readonly data: Uint8Array }[],
+  outputs: readonly StagedOutput[],
+): number[] {
+  return [...inputs.map(({ data }) => data.length), ...outputs.map(({ byteSize }) => byteSize)];
 }
 
 /**
- * Copies the inputs into the area and lays the outputs out behind them.
+ * Copies the inputs into the area and lays the outputs out behind them, aligned if the area has room for that.
  * @returns the tensors of a request that refers to the area
  */
 export function stageRequest(
@@ -41,15 +55,17 @@ export function stageRequest(
     readonly outputs?: readonly StagedOutput[];
   },
 ): Pick<OutgoingRequest, "inputs" | "outputs"> {
-  if (stagedLength(inputs, outputs) > area.bytes.length) {
+  const room = area.bytes.length;
+  if (packedLength(inputs, outputs) > room) {
     throw new InvalidArgumentError(
-      `The tensors take ${stagedLength(inputs, outputs)} bytes, the area has ${area.bytes.length}`,
+      `The tensors take ${packedLength(inputs, outputs)} bytes, the area has ${room}`,
     );
   }
+  const isAligned = stagedLength(inputs, outputs) <= room;
   let at = 0;
   const place = (byteSize: number) => {
     const parameters = sharedMemoryParameters({ region, offset: area.offset + at, byteSize });
-    at += alignedLength(byteSize);
+    at += isAligned ? alignedLength(byteSize) : byteSize;
     return parameters;
   };
   return {
