@@ -65,6 +65,7 @@ Deno.test("a worker's page shows its models live, names as text", async () => {
     assert.equal(Number(busy[7]), 5);
     assert.match(busy[8]!, /^[\d.]+ (µs|ms|s)$/);
     assert.equal(await page.evaluate(`document.images.length`), 0);
+    assert.ok(await page.evaluate(`document.querySelector("main").checkVisibility()`));
     assert.equal(
       await page.evaluate(`document.querySelector("#state").textContent`),
       "2 of 2 models ready",

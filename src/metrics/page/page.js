@@ -534,6 +534,9 @@ class Page {
   #shown;
 
   start() {
+    // Without this script the page says where the figures are, and nothing else.
+    for (const id of ["main", "pause"]) byId(id).hidden = false;
+    byId("state").textContent = "Reading…";
     const button = byId("pause");
     button.addEventListener("click", () => {
       this.#isPaused = !this.#isPaused;
