@@ -46,7 +46,7 @@ export async function detectDevices(sources: DetectionSources): Promise<Detected
   if (variable !== undefined) return named(parseSelectors(variable, GPUS_VARIABLE), GPUS_VARIABLE);
   if (choice !== "auto") return named(choice, "the node file");
   const visible = environment["CUDA_VISIBLE_DEVICES"];
-  if (visible !== undefined) return named(splitList(visible), "CUDA_VISIBLE_DEVICES");
+  if (visible !== undefined) return named(visibleDevices(visible), "CUDA_VISIBLE_DEVICES");
   const driver = await probes.queryDriver();
   if (driver.length > 0) return { selectors: driver, source: "nvidia-smi", isFound: true };
   const files = deviceOrdinals(await probes.listDeviceFiles());
@@ -68,6 +68,13 @@ function parseSelectors(text: string, name: string): string[] {
     `${name} must be a count of devices or a list of ordinals or UUIDs, got ` +
       `${JSON.stringify(text)}; unset it to have them detected, or set it to 0 for none`,
   );
+}
+
+/** CUDA sees what stands before the first number that is no ordinal; `-1` is how people say "none". */
+function visibleDevices(text: string): string[] {
+  const selectors = splitList(text);
+  const end = selectors.findIndex((selector) => /^-\d+$/.test(selector));
+  return end === -1 ? selectors : selectors.slice(0, end);
 }
 
 function splitList(text: string): string[] {

@@ -51,11 +51,15 @@ Deno.test("detectDevices() reads a count, a list, and nothing", async () => {
   }
   await assert.rejects(gpus("1,1"), /REACTANT_GPUS names device 1 twice/);
   await assert.rejects(gpus("99999"), /at most 1024/);
-  const hidden = await found({
-    environment: { CUDA_VISIBLE_DEVICES: "" },
-    probes: { ...NOTHING, queryDriver: () => Promise.resolve(["0"]) },
-  });
-  assert.deepEqual(hidden, [[], "CUDA_VISIBLE_DEVICES"]);
+  const visible = (text: string) =>
+    found({
+      environment: { CUDA_VISIBLE_DEVICES: text },
+      probes: { ...NOTHING, queryDriver: () => Promise.resolve(["0"]) },
+    });
+  assert.deepEqual(await visible(""), [[], "CUDA_VISIBLE_DEVICES"]);
+  // The CUDA C++ Programming Guide: devices before the first index that is invalid are visible.
+  assert.deepEqual((await visible("-1"))[0], []);
+  assert.deepEqual((await visible("2,0,-1,1"))[0], ["2", "0"]);
 });
 
 Deno.test("detectDevices() sorts device files by number and leaves control files out", async () => {
