@@ -156,25 +156,44 @@ export class MessageReader {
 
 const EMPTY = new Uint8Array(0);
 
+/** Copies a range of bytes. */
+export type CopyRange = (bytes: Uint8Array, start: number, end: number) => Uint8Array;
+
+const toOwnArray: CopyRange = (bytes, start, end) => bytes.slice(start, end);
+
 /**
  * The one small, uncompressed message that `chunk` exactly holds, copied; `undefined` when it holds
  * anything else. Spares the common small call a reader.
  */
-export function wholeSmallMessage(chunk: Uint8Array, maxBytes: number): Message | undefined {
+export function wholeSmallMessage(
+  chunk: Uint8Array,
+  maxBytes: number,
+  copy: CopyRange = toOwnArray,
+): Message | undefined {
   const length = chunk.length - 5;
   if (length < 0 || length > SMALL_BYTES || length > maxBytes) return undefined;
   if (chunk[0] !== 0 || chunk[1] !== 0) return undefined;
   if (((chunk[2]! << 16) | (chunk[3]! << 8) | chunk[4]!) !== length) return undefined;
-  return [chunk.slice(5)];
+  return [copy(chunk, 5, chunk.length)];
 }
 
-/** The five bytes before a message. */
+/** Prefixes made lately, by the low bits of the length: the answers of a model mostly have one size. */
+const PREFIX_SLOTS = 64;
+const prefixes = new Array<Uint8Array | undefined>(PREFIX_SLOTS).fill(undefined);
+
+/** The five bytes before a message; not to be written to. */
 export function messagePrefix(length: number, isCompressed: boolean): Uint8Array {
-  const prefix = new Uint8Array(5);
-  if (isCompressed) prefix[0] = 1;
-  prefix[1] = length >>> 24;
-  prefix[2] = length >>> 16;
-  prefix[3] = length >>> 8;
-  prefix[4] = length;
-  return prefix;
+  if (isCompressed) return newPrefix(length, 1);
+  const slot = length & (PREFIX_SLOTS - 1);
+  const known = prefixes[slot];
+  if (known !== undefined && prefixedLength(known) === length) return known;
+  return prefixes[slot] = newPrefix(length, 0);
+}
+
+function newPrefix(length: number, flag: number): Uint8Array {
+  return Uint8Array.of(flag, length >>> 24, length >>> 16, length >>> 8, length);
+}
+
+function prefixedLength(prefix: Uint8Array): number {
+  return prefix[1]! * 0x1000000 + ((prefix[2]! << 16) | (prefix[3]! << 8) | prefix[4]!);
 }

@@ -88,6 +88,35 @@ export function readRequestHead(headers: HeaderList, methods: MethodTable): Requ
   };
 }
 
+/**
+ * The head of a list that differs from another one in nothing but its time: callers with a deadline send
+ * what is left of it, which is never the same. `undefined`: it differs in more. Fields are compared as
+ * objects, which those of a compression table are.
+ */
+export function retimedHead(head: RequestHead, headers: HeaderList): RequestHead | undefined {
+  if (head.refusal !== undefined || head.headers.length !== headers.length) return undefined;
+  let timeoutMs = head.timeoutMs;
+  let isRetimed = false;
+  for (let at = 0; at < headers.length; at++) {
+    const [name, value] = headers[at]!;
+    if (headers[at] === head.headers[at]) {
+      // The last one counts.
+      if (isRetimed && name === "grpc-timeout") return undefined;
+      continue;
+    }
+    if (name !== "grpc-timeout" || head.headers[at]![0] !== name) return undefined;
+    isRetimed = true;
+    try {
+      timeoutMs = parseTimeout(value);
+    } catch {
+      // Malformed: a refusal, which is worded where all others are.
+      return undefined;
+    }
+  }
+  const { path, handler, refusal, encoding, mayCompress } = head;
+  return { headers, path, handler, refusal, timeoutMs, encoding, mayCompress };
+}
+
 function unimplemented(message: string): ServerError {
   return new ServerError("UNIMPLEMENTED", message);
 }

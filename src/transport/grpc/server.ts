@@ -11,7 +11,7 @@ import {
   type OnStream,
 } from "../http2/mod.ts";
 import type { CallStatus } from "../status.ts";
-import { readRequestHead, type RequestHead } from "./request_head.ts";
+import { readRequestHead, type RequestHead, retimedHead } from "./request_head.ts";
 import { type CallHost, ServerCall } from "./server_call.ts";
 
 /** Starts listening. Throws `UnavailableError` when the address cannot be bound. */
@@ -81,7 +81,8 @@ class NativeServer implements GrpcServer, CallHost {
   #headOf(headers: HeaderList, connection: object): RequestHead {
     let head = this.#heads.get(connection);
     if (head === undefined || head.headers !== headers) {
-      head = readRequestHead(headers, this.#options.methods);
+      head = (head && retimedHead(head, headers)) ??
+        readRequestHead(headers, this.#options.methods);
       this.#heads.set(connection, head);
     }
     return head;

@@ -32,6 +32,7 @@ import { ACCEPTED_ENCODINGS, compress, MIN_COMPRESSED_BYTES } from "./compressio
 import { Inbound, type InboundOwner } from "./inbound.ts";
 import { messagePrefix, wholeSmallMessage } from "./message_reader.ts";
 import type { Refusal, RequestHead } from "./request_head.ts";
+import { copied } from "./slab.ts";
 
 /** What calls share with their listener. */
 export interface CallHost {
@@ -157,7 +158,7 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
     let isKept = false;
     try {
       const whole = this.#inbound === undefined && this.#requests === undefined
-        ? wholeSmallMessage(chunk, this.#host.maxReceiveBytes)
+        ? wholeSmallMessage(chunk, this.#host.maxReceiveBytes, copied)
         : undefined;
       if (whole === undefined) {
         isKept = this.#inboundReader().read(chunk);

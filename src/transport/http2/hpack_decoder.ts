@@ -12,6 +12,8 @@ import { huffmanDecode } from "./huffman.ts";
 
 const CACHED_BLOCKS = 8;
 const CACHED_BLOCK_BYTES = 512;
+/** Strings up to this many bytes are put together one by one: a call with so few costs more. */
+const SHORT_BYTES = 12;
 
 /** One decoded header block. May be shared by several streams; nothing in it is ever changed. */
 export class HeaderBlock {
@@ -57,6 +59,8 @@ export class HpackDecoder {
   #needsSizeUpdate = false;
   #cached: CachedBlock[] = [];
   #nextCached = 0;
+  /** Hash of the last block with literals that was not in the cache. */
+  #lastLiterals = 0;
   /** Unwrapped Huffman strings; grows to the longest one, which the block limit bounds. */
   #scratch = new Uint8Array(512);
   // The cursor of the block being decoded. Fields, so that nothing is allocated to return two values.
@@ -102,6 +106,7 @@ export class HpackDecoder {
     const kinds: number[] = [];
     let listBytes = 0;
     let changed = this.#readSizeUpdates();
+    let hasLiterals = false;
     while (this.#at < end) {
       const first = bytes[this.#at]!;
       let entry: TableEntry;
@@ -115,6 +120,7 @@ export class HpackDecoder {
         throw compressionError("table size update after a field");
       } else {
         entry = this.#readLiteral(0x0f, (first & 0x10) !== 0);
+        hasLiterals = true;
       }
       listBytes += entry.size;
       if (listBytes <= this.#maxListBytes) {
@@ -124,7 +130,10 @@ export class HpackDecoder {
     }
     const block = new HeaderBlock(headers, kinds, listBytes > this.#maxListBytes);
     if (changed) this.#cached.length = 0;
-    else this.#remember(bytes, start, end, block);
+    // A deadline, say, that is another each time must not push out what comes again.
+    else if (!hasLiterals || this.#isRepeated(bytes, start, end)) {
+      this.#remember(bytes, start, end, block);
+    }
     return block;
   }
 
@@ -151,9 +160,10 @@ export class HpackDecoder {
 
   #readLiteral(indexMask: number, isSensitive: boolean): TableEntry {
     const index = this.#readInteger(indexMask);
-    const name = index === 0 ? this.#readString() : this.#entry(index).field[0];
+    const known = index === 0 ? undefined : this.#entry(index);
+    const name = known === undefined ? this.#readString() : known.field[0];
     const value = this.#readString();
-    return makeEntry(isSensitive ? [name, value, true] : [name, value]);
+    return makeEntry(isSensitive ? [name, value, true] : [name, value], known?.kind);
   }
 
   /** RFC 7541 section 5.1; no more than fits 28 bits, which no table or block here reaches. */
@@ -198,6 +208,16 @@ export class HpackDecoder {
     return undefined;
   }
 
+  /** Whether the last block with literals had the same bytes, as far as a hash can tell. */
+  #isRepeated(bytes: Uint8Array, start: number, end: number): boolean {
+    // FNV-1a (www.isthe.com/chongo/tech/comp/fnv), over 32-bit words of one byte each.
+    let hash = 0x811c9dc5;
+    for (let i = start; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
+    const isRepeated = hash === this.#lastLiterals;
+    this.#lastLiterals = hash;
+    return isRepeated;
+  }
+
   #remember(bytes: Uint8Array, start: number, end: number, block: HeaderBlock): void {
     if (end - start > CACHED_BLOCK_BYTES || block.isTooLarge) return;
     if (this.#cached.length < CACHED_BLOCKS) {
@@ -215,6 +235,11 @@ function compressionError(message: string): ConnectionError {
 
 /** Bytes as a string of the same char codes. */
 function latin1(bytes: Uint8Array, start: number, end: number): string {
+  if (end - start <= SHORT_BYTES) {
+    let text = "";
+    for (let at = start; at < end; at++) text += String.fromCharCode(bytes[at]!);
+    return text;
+  }
   // Up to here, arguments on the stack are quicker than building pieces.
   const piece = 4096;
   if (end - start <= piece) {

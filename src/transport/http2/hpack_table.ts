@@ -1,7 +1,7 @@
 /** HPACK's dynamic table (RFC 7541 section 2.3.2), as both ends keep it: newest first, by bytes. */
 
 import type { HeaderField } from "./types.ts";
-import { classifyField } from "./header_rules.ts";
+import { classifyField, FieldKind, isValidValue } from "./header_rules.ts";
 import { STATIC_COUNT, STATIC_TABLE } from "./hpack_static_table.ts";
 
 /** The table size both ends start with (RFC 9113 section 6.5.2). */
@@ -17,17 +17,19 @@ export interface TableEntry {
   readonly size: number;
 }
 
-/** Makes the entry of a field. */
-export function makeEntry(field: HeaderField): TableEntry {
+/** Makes the entry of a field; `knownKind` is the kind of another one with its name. */
+export function makeEntry(field: HeaderField, knownKind?: number): TableEntry {
   const [name, value] = field;
   return {
     field,
-    kind: classifyField(name, value),
+    kind: knownKind === FieldKind.ORDINARY && name !== "te"
+      ? isValidValue(value) ? FieldKind.ORDINARY : FieldKind.MALFORMED
+      : classifyField(name, value),
     size: name.length + value.length + ENTRY_OVERHEAD,
   };
 }
 
-const STATIC_ENTRIES: readonly TableEntry[] = STATIC_TABLE.map(makeEntry);
+const STATIC_ENTRIES: readonly TableEntry[] = STATIC_TABLE.map((field) => makeEntry(field));
 
 /** A bounded ring of entries. Strings hold one byte per character, so lengths are byte lengths. */
 export class DynamicTable {

@@ -347,3 +347,24 @@ Deno.test("HpackDecoder holds entries larger than any block's share in a large t
   assert.deepEqual(decoder.tableFields[0], ["a", "0999"]);
   assert.deepEqual(decoder.tableFields[999], ["a", "0000"]);
 });
+
+Deno.test("HpackDecoder knows a block again, whatever blocks with values of their own come between", () => {
+  const decoder = new HpackDecoder(4096);
+  const decodeAll = (bytes: number[]) => decode(decoder, Uint8Array.from(bytes));
+  // :method GET and :path / from the static table; then with a literal value of `accept` (19), not indexed.
+  const plain = [0x82, 0x84];
+  const literal = (value: string) => [
+    ...plain,
+    ...[0x0f, 0x04, value.length],
+    ...new TextEncoder().encode(value),
+  ];
+  const first = decodeAll(plain);
+  for (let at = 0; at < 100; at++) {
+    assert.deepEqual(decodeAll(literal(`${at}u`)), [...first, ["accept", `${at}u`]]);
+  }
+  assert.equal(decodeAll(plain), first);
+  // One that is sent again and again is known too.
+  const lists = Array.from({ length: 4 }, () => decodeAll(literal("text")));
+  assert.deepEqual(lists[0], [...first, ["accept", "text"]]);
+  assert.equal(lists[3], lists[2]);
+});

@@ -20,7 +20,11 @@ export class InputBuffer {
 
   /** Where the next read goes. */
   room(): Uint8Array {
-    if (this.start === this.end && !this.isKept) this.start = this.end = 0;
+    if (this.start === this.end && !this.isKept) {
+      this.start = this.end = 0;
+      // Filled to the brim, perhaps with nothing left over: frames of DATA are passed on in pieces.
+      if (this.bytes.length < this.#size) this.#move();
+    }
     if (this.bytes.length - this.end < LEAST_ROOM_BYTES) this.#move();
     return this.bytes.subarray(this.end);
   }
