@@ -51,7 +51,7 @@ const REMOVED_VARIABLE = "INFERENCE_SERVER_RUNTIME_RESIDENCY_MODE";
  */
 export function checkVariables(environment: Environment): string[] {
   const known = [
-    ...SERVER_KEYS.map((key) => key.variable),
+    ...SERVER_KEYS.flatMap(({ variable, otherVariable }) => [variable, otherVariable ?? variable]),
     NODE_FILE_VARIABLE,
     WORKER_NAME_VARIABLE,
     ...READ_ELSEWHERE,

@@ -91,9 +91,10 @@ function resolveKey(key: Key, sources: ConfigSources): { value: Leaf; origin: Or
     const text = given.at(-1)!;
     return { value: accept(key.row, key.row.fromText(text), origin.name, text), origin };
   }
-  const text = sources.environment?.[key.variable];
-  if (text !== undefined && !(text === "" && isOptionalVariable(key.variable))) {
-    const origin: Origin = { source: "variable", name: key.variable };
+  for (const name of [key.variable, key.otherVariable]) {
+    const text = name && sources.environment?.[name];
+    if (text === undefined || text === "" && isOptionalVariable(name!)) continue;
+    const origin: Origin = { source: "variable", name: name! };
     return { value: accept(key.row, key.row.fromText(text), origin.name, text), origin };
   }
   if (sources.file !== undefined) {

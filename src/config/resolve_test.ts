@@ -87,6 +87,28 @@ Deno.test("every key has a flag and a variable of its own", () => {
   }
 });
 
+Deno.test("resolveServerConfig() reads INFERENCE_SERVER and the path for every key, after a name of its own", () => {
+  const given: Record<string, string> = {
+    INFERENCE_SERVER_META_CONCURRENCY: "7",
+    INFERENCE_SERVER_RUNTIME_PJRT_PLUGIN: "/opt/plugin.so",
+    INFERENCE_SERVER_RUNTIME_WORKER_CORES: "0-3",
+  };
+  const { config, origins, warnings } = resolveServerConfig({ environment: given });
+  assert.equal(config.meta.concurrency, 7);
+  assert.equal(config.runtime.pjrtPlugin, "/opt/plugin.so");
+  assert.equal(config.runtime.workerCores, "0-3");
+  assert.equal(origins.get("meta.concurrency")!.name, "INFERENCE_SERVER_META_CONCURRENCY");
+  assert.deepEqual(warnings, []);
+  const both = { ...given, REACTANT_META_CONCURRENCY: "3", REACTANT_PJRT_PLUGIN: "" };
+  const resolved = resolveServerConfig({ environment: both });
+  assert.equal(resolved.config.meta.concurrency, 3);
+  assert.equal(resolved.config.runtime.pjrtPlugin, "/opt/plugin.so");
+  for (const { path, variable, otherVariable } of SERVER_KEYS) {
+    const regular = `INFERENCE_SERVER_${path.replaceAll(".", "_").toUpperCase()}`;
+    assert.ok([variable, otherVariable].includes(regular), path);
+  }
+});
+
 Deno.test("resolveServerConfig() prefers flag to variable to file to default, and remembers which", () => {
   const layer = file("{endpoints: {host: from-file}, scheduler: {discipline: edf}}");
   const environment = { INFERENCE_SERVER_ENDPOINTS_HOST: "from-variable" };

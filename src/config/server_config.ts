@@ -394,6 +394,8 @@ export interface Key {
   /** The same, as the field names of `ServerConfig`. */
   readonly fields: readonly string[];
   readonly variable: string;
+  /** `INFERENCE_SERVER_` and the path, where `variable` is another; it is read when that one is not set. */
+  readonly otherVariable?: string | undefined;
   /** Without the dashes. */
   readonly flag: string;
   readonly row: Row;
@@ -415,10 +417,12 @@ function* collectKeys(tree: object, parents: readonly string[]): Generator<Key> 
       continue;
     }
     const parts = fields.map(fileSpelling);
+    const regular = `INFERENCE_SERVER_${parts.join("_").toUpperCase()}`;
     yield {
       path: parts.join("."),
       fields,
-      variable: node.variable ?? `INFERENCE_SERVER_${parts.join("_").toUpperCase()}`,
+      variable: node.variable ?? regular,
+      otherVariable: node.variable === undefined ? undefined : regular,
       flag: node.flag ?? parts.at(-1)!.replaceAll("_", "-"),
       row: node,
     };

@@ -93,7 +93,8 @@ function defaultBackend(
   detected: DetectedDevices,
 ): BackendName {
   if (detected.selectors.length === 0) return "cpu";
-  const plugin = lastFlag(flags, "pjrt-plugin") ?? environment["REACTANT_PJRT_PLUGIN"] ?? "";
+  const plugin = lastFlag(flags, "pjrt-plugin") ?? (environment["REACTANT_PJRT_PLUGIN"] ||
+    environment["INFERENCE_SERVER_RUNTIME_PJRT_PLUGIN"] || "");
   if (plugin !== "") return /cuda/i.test(basename(plugin)) ? "cuda" : "cpu";
   try {
     findPlugin("cuda", "");
