@@ -306,6 +306,19 @@ function carve(length: number): Uint8Array {
   return slab.subarray(start, slabUsed);
 }
 
+/** Views of a larger array up to this many bytes are copied where they would keep that alive. */
+const MAX_COMPACTED_BYTES = 65_536;
+
+/**
+ * A small slice of a large batch is copied, so that one slow reader does not keep the batch alive. Only
+ * for what is sent as it lies: what goes into the message's own bytes is copied anyhow.
+ */
+function compact(data: Uint8Array): Uint8Array {
+  const isSmallPart = data.length * 4 <= data.buffer.byteLength &&
+    data.length <= MAX_COMPACTED_BYTES;
+  return isSmallPart ? data.slice() : data;
+}
+
 function putPrefix(target: Uint8Array, at: number, tag: number, length: number): number {
   target[at++] = tag;
   for (; length > 0x7f; length >>>= 7) target[at++] = (length & 0x7f) | 0x80;
@@ -313,8 +326,15 @@ function putPrefix(target: Uint8Array, at: number, tag: number, length: number):
   return at;
 }
 
-/** Puts the raw contents of `tensors` behind what the writer holds. */
-function withRawContents(tensors: readonly OutgoingTensor[], field: number): Uint8Array[] {
+/**
+ * Puts the raw contents of `tensors` behind what the writer holds.
+ * @param chunkOf makes a chunk of a tensor's data
+ */
+function withRawContents(
+  tensors: readonly OutgoingTensor[],
+  field: number,
+  chunkOf: (data: Uint8Array) => Uint8Array = (data) => data,
+): Uint8Array[] {
   const tag = field << 3 | BYTES;
   let headLength = writer.length;
   let dataLength = 0;
@@ -345,7 +365,7 @@ function withRawContents(tensors: readonly OutgoingTensor[], field: number): Uin
     if (data === undefined) continue;
     at = putPrefix(head, at, tag, data.length);
     if (data.length === 0) continue;
-    chunks.push(head.subarray(start, at), data);
+    chunks.push(head.subarray(start, at), chunkOf(data));
     start = at;
   }
   if (start < at) chunks.push(head.subarray(start, at));
@@ -369,11 +389,11 @@ export function encodeInferRequest(request: OutgoingRequest): Uint8Array[] {
 }
 
 /**
- * Encodes a ModelInferResponse. The data of the tensors is not copied unless the message is small; it
- * must not change until the call has settled.
+ * Encodes a ModelInferResponse. The data of the tensors is not copied unless the message is small or the
+ * data a small part of something larger; it must not change until the call has settled.
  */
 export function encodeInferResponse(response: OutgoingResponse): Uint8Array[] {
   writeHead(response);
   for (const output of response.outputs) writeTensor(output);
-  return withRawContents(response.outputs, 6);
+  return withRawContents(response.outputs, 6, compact);
 }

@@ -237,6 +237,28 @@ Deno.test("encodeInferResponse() hands on large tensors as they are and small me
   assert.equal(encodeInferResponse({ modelName: "m", outputs: [output("b", small)] }).length, 1);
 });
 
+Deno.test("encodeInferResponse() keeps no batch alive for a small part of it", () => {
+  const batch = new Uint8Array(1 << 20).fill(5);
+  const output = (name: string, data: Uint8Array) => ({
+    name,
+    datatype: "UINT8",
+    shape: [data.length],
+    data,
+  });
+  const chunks = encodeInferResponse({
+    modelName: "m",
+    outputs: [
+      output("small", batch.subarray(1000, 7000)),
+      output("large", batch.subarray(0, 1 << 19)),
+    ],
+  });
+  assert.equal(chunks.filter((chunk) => chunk.buffer === batch.buffer).length, 1);
+  assert.deepEqual(decodeInferResponse([joined(chunks)]).rawContents, [
+    new Uint8Array(6000).fill(5),
+    new Uint8Array(1 << 19).fill(5),
+  ]);
+});
+
 Deno.test("encoded messages share no bytes with those encoded later", () => {
   const encode = (id: string) => encodeInferRequest({ modelName: "m", id, inputs: [] });
   const first = encode("first");

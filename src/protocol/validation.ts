@@ -29,6 +29,15 @@ function listed(names: Iterable<string>): string {
   return all.length > MAX_LISTED ? `${shown} and ${all.length - MAX_LISTED} more` : shown;
 }
 
+/** Whether a shape has the declared rank and fixed extents. */
+function fits(shape: readonly number[], declared: readonly number[]): boolean {
+  if (shape.length !== declared.length) return false;
+  for (let axis = 0; axis < shape.length; axis++) {
+    if (declared[axis]! >= 0 && declared[axis] !== shape[axis]) return false;
+  }
+  return true;
+}
+
 /** The client-facing side of one model; made once for a model, used for each request. */
 export class ClientContract {
   readonly modelName: string;
@@ -36,6 +45,8 @@ export class ClientContract {
   readonly outputs: readonly DeclaredTensor[];
   readonly #inputsByName: ReadonlyMap<string, number>;
   readonly #outputNames: ReadonlySet<string>;
+  /** What a request gets that names no outputs. */
+  readonly #allOutputs: readonly WantedOutput[];
 
   constructor(
     modelName: string,
@@ -47,6 +58,7 @@ export class ClientContract {
     this.outputs = outputs;
     this.#inputsByName = new Map(inputs.map(({ name }, index) => [name, index]));
     this.#outputNames = new Set(outputs.map(({ name }) => name));
+    this.#allOutputs = outputs.map(({ name }) => ({ name, target: undefined }));
   }
 
   /**
@@ -94,10 +106,8 @@ export class ClientContract {
    * The outputs a request asks for, in its order; all declared ones when it names none.
    * @throws {InvalidArgumentError} for an output the model does not have, or a bad shared-memory target
    */
-  wantedOutputs(requested: readonly RequestedOutput[]): WantedOutput[] {
-    if (requested.length === 0) {
-      return this.outputs.map(({ name }) => ({ name, target: undefined }));
-    }
+  wantedOutputs(requested: readonly RequestedOutput[]): readonly WantedOutput[] {
+    if (requested.length === 0) return this.#allOutputs;
     return requested.map(({ name, parameters }) => {
       if (!this.#outputNames.has(name)) {
         throw new InvalidArgumentError(
@@ -118,11 +128,7 @@ export class ClientContract {
   }
 
   #checkSpec(tensor: NamedTensor, declared: DeclaredTensor): void {
-    const { shape } = tensor;
-    const isSame = tensor.datatype === declared.datatype &&
-      shape.length === declared.shape.length &&
-      declared.shape.every((extent, axis) => extent < 0 || extent === shape[axis]);
-    if (isSame) return;
+    if (tensor.datatype === declared.datatype && fits(tensor.shape, declared.shape)) return;
     throw new InvalidArgumentError(
       `${this.#named(tensor)} must be ${formatSpec(declared)}, got ${formatSpec(tensor)}`,
     );

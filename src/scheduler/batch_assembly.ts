@@ -12,6 +12,42 @@ import {
   type TensorSpec,
 } from "../tensor/mod.ts";
 
+/** Memory of finished batches that is kept for later ones: this much, in so many arrays. */
+const MAX_IDLE_BYTES = 64 << 20;
+const MAX_IDLE_ARRAYS = 8;
+
+/**
+ * Memory for batches, used again for the next one of the same size: new memory for each is cleared,
+ * aligned and collected, and a large one's pages are fetched anew, which costs more than the copies do.
+ */
+export class BatchMemory {
+  /** The one given back last comes last. */
+  readonly #idle: Uint8Array[] = [];
+  #idleBytes = 0;
+
+  /** Aligned memory with anything in it. */
+  take(bytes: number): Uint8Array {
+    for (let at = this.#idle.length - 1; at >= 0; at--) {
+      const data = this.#idle[at]!;
+      if (data.length !== bytes) continue;
+      this.#idle.splice(at, 1);
+      this.#idleBytes -= bytes;
+      return data;
+    }
+    return alignedBytes(bytes);
+  }
+
+  /** Takes memory back that nobody uses any more. */
+  giveBack(data: Uint8Array): void {
+    if (data.length > MAX_IDLE_BYTES) return;
+    this.#idle.push(data);
+    this.#idleBytes += data.length;
+    while (this.#idleBytes > MAX_IDLE_BYTES || this.#idle.length > MAX_IDLE_ARRAYS) {
+      this.#idleBytes -= this.#idle.shift()!.length;
+    }
+  }
+}
+
 /** How a tensor divides around its batch axis: `outer` blocks of `rows × rowBytes`. */
 function geometry(spec: TensorSpec, axis: number): { outer: number; rowBytes: number } {
   return {
@@ -34,12 +70,13 @@ export function concatRows(
   parts: readonly NamedTensor[],
   axis: number,
   size: number,
+  memory: BatchMemory,
 ): NamedTensor {
   const first = parts[0]!;
   if (parts.length === 1 && first.shape[axis] === size) return first;
   const { outer, rowBytes } = geometry(first, axis);
   const blockBytes = size * rowBytes;
-  const data = alignedBytes(outer * blockBytes);
+  const data = memory.take(outer * blockBytes);
   let offset = 0;
   for (const part of parts) {
     const partBytes = part.shape[axis]! * rowBytes;
@@ -55,31 +92,60 @@ export function concatRows(
     }
     offset += partBytes;
   }
-  return { ...first, shape: withExtent(first.shape, axis, size), data };
+  for (let end = blockBytes; offset < blockBytes && end <= data.length; end += blockBytes) {
+    data.fill(0, end - blockBytes + offset, end);
+  }
+  return {
+    name: first.name,
+    datatype: first.datatype,
+    shape: withExtent(first.shape, axis, size),
+    data,
+  };
 }
 
-/** The rows `[from, from + rows)` of a tensor along `axis`: a view when nothing lies before the axis. */
-export function sliceRows(
-  tensor: NamedTensor,
-  axis: number,
-  from: number,
-  rows: number,
-): NamedTensor {
-  const size = tensor.shape[axis]!;
-  if (from === 0 && rows === size) return tensor;
-  const { outer, rowBytes } = geometry(tensor, axis);
-  const shape = withExtent(tensor.shape, axis, rows);
-  if (outer === 1) {
-    return {
-      ...tensor,
-      shape,
-      data: tensor.data.subarray(from * rowBytes, (from + rows) * rowBytes),
-    };
+/** Cuts a tensor along `axis`, from its first row on: views when nothing lies before the axis. */
+export class RowCutter {
+  readonly #tensor: NamedTensor;
+  readonly #axis: number;
+  readonly #size: number;
+  readonly #outer: number;
+  readonly #rowBytes: number;
+  /** The next row to be given. */
+  #from = 0;
+  /** Of the piece given last: pieces mostly have as many rows. */
+  #shape: readonly number[] = [];
+  #rows = -1;
+
+  constructor(tensor: NamedTensor, axis: number) {
+    const { outer, rowBytes } = geometry(tensor, axis);
+    this.#tensor = tensor;
+    this.#axis = axis;
+    this.#size = tensor.shape[axis]!;
+    this.#outer = outer;
+    this.#rowBytes = rowBytes;
   }
-  const data = new Uint8Array(outer * rows * rowBytes);
-  for (let block = 0; block < outer; block++) {
-    const start = (block * size + from) * rowBytes;
-    data.set(tensor.data.subarray(start, start + rows * rowBytes), block * rows * rowBytes);
+
+  /** The next `rows` rows. */
+  next(rows: number): NamedTensor {
+    const from = this.#from;
+    this.#from += rows;
+    const { name, datatype, shape, data } = this.#tensor;
+    if (from === 0 && rows === this.#size) return this.#tensor;
+    if (rows !== this.#rows) {
+      this.#rows = rows;
+      this.#shape = withExtent(shape, this.#axis, rows);
+    }
+    return { name, datatype, shape: this.#shape, data: this.#bytes(data, from, rows) };
   }
-  return { ...tensor, shape, data };
+
+  #bytes(data: Uint8Array, from: number, rows: number): Uint8Array {
+    const rowBytes = this.#rowBytes;
+    if (this.#outer === 1) return data.subarray(from * rowBytes, (from + rows) * rowBytes);
+    const bytes = new Uint8Array(this.#outer * rows * rowBytes);
+    for (let block = 0; block < this.#outer; block++) {
+      const start = (block * this.#size + from) * rowBytes;
+      bytes.set(data.subarray(start, start + rows * rowBytes), block * rows * rowBytes);
+    }
+    return bytes;
+  }
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { NamedTensor } from "../tensor/mod.ts";
-import { concatRows, sliceRows } from "./batch_assembly.ts";
+import { BatchMemory, concatRows, RowCutter } from "./batch_assembly.ts";
 
 function int16(shape: number[], values: number[]): NamedTensor {
   return {
@@ -15,25 +15,37 @@ function values(tensor: NamedTensor): number[] {
   return [...new Int16Array(tensor.data.slice().buffer)];
 }
 
+/** Memory whose next array of that many bytes has been used before. */
+function dirty(bytes: number): BatchMemory {
+  const memory = new BatchMemory();
+  memory.giveBack(new Uint8Array(bytes).fill(0xee));
+  return memory;
+}
+
 Deno.test("concatRows() joins along the first axis and pads with zeros", () => {
-  const joined = concatRows([int16([1, 2], [1, 2]), int16([2, 2], [3, 4, 5, 6])], 0, 4);
+  const joined = concatRows([int16([1, 2], [1, 2]), int16([2, 2], [3, 4, 5, 6])], 0, 4, dirty(16));
   assert.deepEqual(joined.shape, [4, 2]);
   assert.deepEqual(values(joined), [1, 2, 3, 4, 5, 6, 0, 0]);
 });
 
 Deno.test("concatRows() joins along an inner axis", () => {
   // [2, rows, 1]: rows lie inside each of the two outer blocks.
-  const joined = concatRows([int16([2, 1, 1], [1, 2]), int16([2, 2, 1], [3, 4, 5, 6])], 1, 4);
+  const joined = concatRows(
+    [int16([2, 1, 1], [1, 2]), int16([2, 2, 1], [3, 4, 5, 6])],
+    1,
+    4,
+    dirty(16),
+  );
   assert.deepEqual(joined.shape, [2, 4, 1]);
   assert.deepEqual(values(joined), [1, 3, 4, 0, 2, 5, 6, 0]);
 });
 
 Deno.test("concatRows() returns a request that fills its batch alone uncopied", () => {
   const only = int16([4], [1, 2, 3, 4]);
-  assert.equal(concatRows([only], 0, 4), only);
+  assert.equal(concatRows([only], 0, 4, new BatchMemory()), only);
 });
 
-Deno.test("sliceRows() undoes concatRows() on every axis", () => {
+Deno.test("RowCutter undoes concatRows() on every axis", () => {
   for (const axis of [0, 1, 2]) {
     const shape = [2, 2, 2];
     const parts = [1, 3, 2].map((rows, index) => {
@@ -41,21 +53,39 @@ Deno.test("sliceRows() undoes concatRows() on every axis", () => {
       const count = own.reduce((a, b) => a * b, 1);
       return int16(own, Array.from({ length: count }, (_, i) => index * 100 + i));
     });
-    const joined = concatRows(parts, axis, 8);
-    let from = 0;
+    const cutter = new RowCutter(concatRows(parts, axis, 8, dirty(64)), axis);
     for (const part of parts) {
-      const rows = part.shape[axis]!;
-      const slice = sliceRows(joined, axis, from, rows);
-      assert.deepEqual(slice.shape, part.shape);
-      assert.deepEqual(values(slice), values(part));
-      from += rows;
+      const piece = cutter.next(part.shape[axis]!);
+      assert.deepEqual(piece.shape, part.shape);
+      assert.deepEqual(values(piece), values(part));
     }
   }
 });
 
-Deno.test("sliceRows() gives views along the first axis", () => {
+Deno.test("RowCutter gives views along the first axis, and all rows at once as they are", () => {
   const whole = int16([4, 1], [1, 2, 3, 4]);
-  const slice = sliceRows(whole, 0, 1, 2);
-  assert.equal(slice.data.buffer, whole.data.buffer);
-  assert.deepEqual(values(slice), [2, 3]);
+  const cutter = new RowCutter(whole, 0);
+  assert.deepEqual(values(cutter.next(1)), [1]);
+  const piece = cutter.next(2);
+  assert.equal(piece.data.buffer, whole.data.buffer);
+  assert.deepEqual(values(piece), [2, 3]);
+  assert.equal(new RowCutter(whole, 0).next(4), whole);
+});
+
+Deno.test("BatchMemory gives memory out again by size, and keeps 64 MiB in 8 arrays at most", () => {
+  const memory = new BatchMemory();
+  const [small, large] = [memory.take(100), memory.take(40 << 20)];
+  assert.equal(large.length, 40 << 20);
+  memory.giveBack(large);
+  memory.giveBack(small);
+  assert.notEqual(memory.take(101).buffer, small.buffer);
+  assert.equal(memory.take(100), small);
+  // It is out now, so the next one of its size is another.
+  assert.notEqual(memory.take(100), small);
+  memory.giveBack(new Uint8Array(30 << 20));
+  assert.notEqual(memory.take(40 << 20), large);
+  const many = Array.from({ length: 9 }, (_, index) => new Uint8Array(index + 1));
+  for (const each of many) memory.giveBack(each);
+  assert.notEqual(memory.take(1), many[0]);
+  assert.equal(memory.take(9), many[8]);
 });

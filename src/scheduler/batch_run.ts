@@ -4,7 +4,7 @@
  */
 
 import type { NamedTensor } from "../tensor/mod.ts";
-import { concatRows, sliceRows } from "./batch_assembly.ts";
+import { BatchMemory, concatRows, RowCutter } from "./batch_assembly.ts";
 import { type BatchPlan, planBatch } from "./batch_plan.ts";
 import type { DecayClock } from "./decay_clock.ts";
 import type { ModelQueue, QueuedWork } from "./queue.ts";
@@ -36,6 +36,7 @@ export class BatchRunner {
   readonly #options: BatchRunnerOptions;
   /** When the device was last done with a dispatch. */
   #freeSinceMs = -Infinity;
+  readonly #memory = new BatchMemory();
 
   constructor(options: BatchRunnerOptions) {
     this.#options = options;
@@ -93,7 +94,8 @@ export class BatchRunner {
     decay.restart(endMs, (scale) => {
       for (const each of queues.values()) each.rescale(scale);
     });
-    const rows = taken.reduce((total, work) => total + work.rows, 0);
+    let rows = 0;
+    for (const work of taken) rows += work.rows;
     queue.record({
       variantKey,
       size,
@@ -111,14 +113,16 @@ export class BatchRunner {
       computeSeconds,
       stages,
     });
-    let from = 0;
+    this.#reuse(inputs, taken, outputs);
+    const cutters = outputs.map((output, index) => {
+      const axis = model.outputBatchAxes[index];
+      return axis === undefined || size === 0 ? undefined : new RowCutter(output, axis);
+    });
     for (const work of taken) {
-      const own = outputs.map((output, index) => {
-        const axis = model.outputBatchAxes[index];
-        if (axis === undefined || size === 0) return output;
-        return compact(sliceRows(output, axis, from, work.rows), output);
-      });
-      from += work.rows;
+      const own = new Array<NamedTensor>(outputs.length);
+      for (let index = 0; index < own.length; index++) {
+        own[index] = cutters[index]?.next(work.rows) ?? outputs[index]!;
+      }
       work.resolve(own);
     }
   }
@@ -133,8 +137,23 @@ export class BatchRunner {
     return first.inputs.map((input, index) => {
       const axis = model.inputBatchAxes[index];
       if (axis === undefined) return input;
-      return concatRows(taken.map((work) => work.inputs[index]!), axis, size);
+      return concatRows(taken.map((work) => work.inputs[index]!), axis, size, this.#memory);
     });
+  }
+
+  /** The device has let go of the memory that was filled for it. */
+  #reuse(
+    inputs: readonly NamedTensor[],
+    taken: readonly QueuedWork[],
+    outputs: readonly NamedTensor[],
+  ): void {
+    const own = taken[0]!.inputs;
+    for (let index = 0; index < inputs.length; index++) {
+      const { data } = inputs[index]!;
+      if (inputs[index] === own[index]) continue;
+      if (outputs.some((output) => output.data.buffer === data.buffer)) continue;
+      this.#memory.giveBack(data);
+    }
   }
 }
 
@@ -145,12 +164,4 @@ function targetsOf(
 ): ReadonlyMap<string, Uint8Array> | undefined {
   const only = taken.length === 1 ? taken[0]! : undefined;
   return only && (size === 0 || only.rows === size) ? only.targets : undefined;
-}
-
-/** A small slice of a large batch is copied, so that one slow reader does not keep the batch alive. */
-function compact(slice: NamedTensor, whole: NamedTensor): NamedTensor {
-  if (slice === whole || slice.data.length * 4 > whole.data.length || slice.data.length > 65536) {
-    return slice;
-  }
-  return { ...slice, data: slice.data.slice() };
 }

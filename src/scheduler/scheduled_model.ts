@@ -31,7 +31,10 @@ export interface ScheduledModel {
    * that says no gets itself ready, and whoever made it calls `Scheduler.wake` then.
    */
   isRunnable?(): boolean;
-  /** Runs one program on assembled inputs, in program order, and gives its outputs in order. */
+  /**
+   * Runs one program on assembled inputs, in program order, and gives its outputs in order. The memory of
+   * the inputs is used for other batches once this has succeeded.
+   */
   run(
     dispatch: {
       variantKey: string;
