@@ -158,6 +158,7 @@ const META = `register_meta("m", async (inputs, call) => {
     }
     case 4: await call.scratch([8]); return await call("slow", inputs);
     case 5: await call.scratch([8]); await call.scratch([8]); return inputs;
+    case 6: return await call.scratch(8);
   }
 });`;
 
@@ -192,6 +193,7 @@ Deno.test("run() works in scratch memory, which is given back whatever happens",
   assert.match((await failure(run(4, hasty)))[1], /took longer/);
   assert.equal(lent.open, 0);
   assert.match((await failure(run(5)))[1], /may be used once/);
+  assert.match((await failure(run(6)))[1], /call\.scratch takes a list of sizes/);
   assert.equal(lent.open, 0);
 });
 

@@ -77,6 +77,7 @@ export class MetaCall {
   }
 
   async #scratch(byteLengths: number[]): Promise<Uint8Array[]> {
+    if (!isArray(byteLengths)) throw new TypeError("call.scratch takes a list of sizes in bytes");
     if (this.#hasScratch) throw new Error("call.scratch may be used once per run");
     this.#hasScratch = true;
     let bytes = 0;
