@@ -226,6 +226,39 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     assert.match(missing.text, /Cannot probe "absent"/);
   });
 
+  await t.step("nohup keeps it from ending with its terminal", async () => {
+    const nohup = new Deno.Command("nohup", {
+      args: [
+        ...[
+          Deno.execPath(),
+          "run",
+          "-A",
+          "--quiet",
+          "--no-check",
+          join(root, "main.ts"),
+          "loadgen",
+        ],
+        ...[...target, "--duration-seconds", "600", "--report-seconds", "0.2"],
+      ],
+      stdin: "null",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    let [text, reports] = ["", 0];
+    for await (const part of nohup.stdout.pipeThrough(new TextDecoderStream())) {
+      text += part;
+      const found = text.match(/^\[t\+/gm)?.length ?? 0;
+      if (reports === 0 && found > 0) {
+        nohup.kill("SIGHUP");
+        reports = found;
+      } else if (reports > 0 && found > reports + 2) {
+        nohup.kill("SIGTERM");
+      }
+    }
+    assert.equal((await nohup.status).code, 0, text);
+    assert.ok((text.match(/^\[t\+/gm)?.length ?? 0) > reports + 2, text);
+  });
+
   const ends: readonly (readonly [Deno.Signal, string[], number, boolean])[] = [
     ["SIGTERM", ["--transport", "tcp"], 0, false],
     ["SIGHUP", ["--transport", "shm", "--threads", "2"], 2, false],
