@@ -107,6 +107,9 @@ async function runNode(
     (reason) =>
       log.warn(`no guard for orphans (${reason}); children leave by themselves when this ends`),
   );
+  // Asked once: when a newer file took the place of this program's, the system knows no path for the one
+  // that runs, and a child that is started again is of the newer.
+  const self = selfCommand([]);
   const children = new Map<string, Child>();
   using link = new LinkServer(
     `${folder.privateFolder}/link.sock`,
@@ -123,9 +126,8 @@ async function runNode(
       name,
       spawn: () => {
         folder.restore();
-        const self = selfCommand([...args]);
         return new Deno.Command(self.command, {
-          args: self.args,
+          args: [...self.args, ...args],
           env: {
             ...environment,
             [SUPERVISOR_SOCKET_VARIABLE]: link.path,

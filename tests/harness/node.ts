@@ -18,6 +18,8 @@ export interface NodeOptions {
   readonly workers: number;
   /** Default: none. */
   readonly gpus?: "auto";
+  /** The Deno that runs the sources; default: that of the tests. */
+  readonly deno?: string;
   /** A packaged program's file to start instead of the sources; none: `TEST_PROGRAM`, if it is set. */
   readonly program?: string;
 }
@@ -66,7 +68,7 @@ export function startNode(options: NodeOptions): TestNode {
   );
   const program = options.program ?? packageUnderTest();
   const fromSource = ["run", "-A", "--quiet", "--config", `${root}deno.json`, `${root}main.ts`];
-  const child = new Deno.Command(program ?? Deno.execPath(), {
+  const child = new Deno.Command(program ?? options.deno ?? Deno.execPath(), {
     args: [
       ...(program === undefined ? fromSource : []),
       "serve",

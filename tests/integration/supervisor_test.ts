@@ -147,6 +147,24 @@ Deno.test("a node of workers tells the service manager and health checks, and dr
   }
 });
 
+Deno.test("a node goes on when its program was replaced by a newer one", async () => {
+  const folder = Deno.makeTempDirSync({ dir: `${root}.cache`, prefix: "replaced-" });
+  try {
+    const deno = `${folder}/deno`;
+    Deno.linkSync(Deno.execPath(), deno);
+    await using node = startNode({ modelRepo, workers: 1, deno });
+    await node.waitForLine(/^\[supervisor\] started worker0/);
+    const before = node.lines.length;
+    Deno.removeSync(deno);
+    Deno.linkSync(Deno.execPath(), deno);
+    Deno.kill(node.childPid("worker0"), "SIGKILL");
+    const [line] = await node.waitForLine(/^\[supervisor\] (cannot start|started) worker0/, before);
+    assert.match(line, / started /);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+});
+
 Deno.test("a node that is told to stop while it looks for devices leaves at once", async () => {
   const folder = Deno.makeTempDirSync();
   try {
