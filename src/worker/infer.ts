@@ -8,10 +8,12 @@ import { InternalError, InvalidArgumentError } from "../errors.ts";
 import {
   decodeInferRequest,
   encodeInferResponse,
+  type InferRequest,
   type OutgoingTensor,
   remainingBudgetMs,
   requestTensors,
   sharedMemoryParameters,
+  type SharedMemoryReference,
   type WantedOutput,
 } from "../protocol/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
@@ -30,44 +32,103 @@ export interface InferDependencies {
 }
 
 /**
- * Answers one ModelInfer.
- * @param onModel told the model once it is known to exist, for metrics
- * @throws {ServerError}
+ * One ModelInfer. Only the model is waited for, between `start` and `answer`; whatever happens, `end`
+ * comes last. All of it is on the path of every request, so there is one promise and no step of its own
+ * for anything that most requests do not have.
  */
-export async function infer(
-  { registry, runner, regions }: InferDependencies,
-  message: Message,
-  call: CallContext,
-  onModel: (model: ServedModel) => void,
-): Promise<Message> {
-  const request = decodeInferRequest(message);
-  if (request.modelName === "") throw new InvalidArgumentError("ModelInfer needs a model_name");
-  const model = registry.ready(request.modelName);
-  onModel(model);
-  const use = regions.use(model.kind === "model" && !model.hasHooks);
-  try {
-    const checked = model.contract.checkInputs(requestTensors(request, use));
-    const wanted = model.contract.wantedOutputs(request.outputs);
-    for (const { target, name } of wanted) {
-      if (target) use.place(name, target, `output ${JSON.stringify(name)}`);
+export class Inference {
+  readonly model: ServedModel;
+  readonly #dependencies: InferDependencies;
+  readonly #request: InferRequest;
+  #wanted: readonly WantedOutput[] = [];
+  /** Of shared memory, where there is any. */
+  #use: RegionUse | undefined;
+  #isUsingModel = false;
+
+  /**
+   * Reads a request and finds its model.
+   * @throws {ServerError}
+   */
+  constructor(dependencies: InferDependencies, message: Message) {
+    const request = decodeInferRequest(message);
+    if (request.modelName === "") throw new InvalidArgumentError("ModelInfer needs a model_name");
+    this.model = dependencies.registry.ready(request.modelName);
+    this.#dependencies = dependencies;
+    this.#request = request;
+  }
+
+  /**
+   * Checks the request and runs the model; may also throw at once.
+   * @throws {ServerError}
+   */
+  start(call: CallContext): Promise<readonly NamedTensor[]> {
+    const { model } = this;
+    const request = this.#request;
+    const { regions, runner } = this.#dependencies;
+    const use = mayUseRegions(request)
+      ? regions.use(model.kind === "model" && !model.hasHooks)
+      : undefined;
+    this.#use = use;
+    const { inputs, rows } = model.contract.checkInputs(requestTensors(request, use));
+    const wanted = this.#wanted = model.contract.wantedOutputs(request.outputs);
+    let targets: ReadonlyMap<string, Uint8Array> | undefined;
+    if (use) {
+      for (const { target, name } of wanted) {
+        if (target) use.place(name, target, `output ${JSON.stringify(name)}`);
+      }
+      targets = use.targets((name) => wanted.filter((each) => each.name === name).length === 1);
     }
-    const targets = use.targets((name) => wanted.filter((each) => each.name === name).length === 1);
     const limits: HookCallLimits = {
       deadlineMs: earliest(call.deadlineMs, remainingBudgetMs(request.parameters)),
       isAborted: () => call.isAborted,
       onAbort: (listener) => call.onAbort?.(listener),
     };
-    const outputs = await runner.run(model, { ...checked, targets }, limits);
-    use.verifyInputs();
-    return encodeInferResponse({
-      modelName: request.modelName,
-      id: request.id,
-      outputs: wanted.map((output) => select(output, outputs, use)),
-    });
-  } finally {
-    // Success or not, the device has let go of inputs and targets by now.
-    use.release();
+    // Before anything is waited for, so that the model found is still there.
+    model.usage.begin();
+    this.#isUsingModel = true;
+    return runner.run(model, { inputs, rows, targets }, limits);
   }
+
+  /**
+   * The answer to send.
+   * @param outputs as the model gave them
+   * @throws {ServerError}
+   */
+  answer(outputs: readonly NamedTensor[]): Message {
+    this.#use?.verifyInputs();
+    const wanted = this.#wanted;
+    const tensors = new Array<OutgoingTensor>(wanted.length);
+    for (let index = 0; index < wanted.length; index++) {
+      const { name, target } = wanted[index]!;
+      const output = outputs[index]?.name === name
+        ? outputs[index]!
+        : outputs.find((candidate) => candidate.name === name);
+      if (!output) throw new InternalError(`The model gave no output ${JSON.stringify(name)}`);
+      tensors[index] = target ? this.#placed(output, target) : output;
+    }
+    const { modelName, id } = this.#request;
+    return encodeInferResponse({ modelName, id, outputs: tensors });
+  }
+
+  /** Lets go of everything. Success or not, the device has let go of inputs and targets by now. */
+  end(): void {
+    if (this.#isUsingModel) this.model.usage.end();
+    this.#use?.release();
+  }
+
+  /** An output that is written to where the client wants it. */
+  #placed({ name, datatype, shape, data }: NamedTensor, target: SharedMemoryReference) {
+    this.#use!.write(target, data);
+    const parameters = sharedMemoryParameters({ ...target, byteSize: data.length });
+    return { name, datatype, shape, data: undefined, parameters };
+  }
+}
+
+/** Whether any tensor comes with parameters, which is where shared memory is spoken of. */
+function mayUseRegions({ inputs, outputs }: InferRequest): boolean {
+  for (const { parameters } of inputs) if (parameters.size > 0) return true;
+  for (const { parameters } of outputs) if (parameters.size > 0) return true;
+  return false;
 }
 
 /** The earlier of a call's absolute deadline and a remaining budget, in `performance.now()` ms. */
@@ -77,19 +138,4 @@ function earliest(
 ): number | undefined {
   if (budgetMs === undefined) return deadlineMs;
   return Math.min(deadlineMs ?? Infinity, performance.now() + budgetMs);
-}
-
-/** One requested output: inline, or written to where the client wants it. */
-function select(
-  { name, target }: WantedOutput,
-  outputs: readonly NamedTensor[],
-  use: RegionUse,
-): OutgoingTensor {
-  const output = outputs.find((candidate) => candidate.name === name);
-  if (!output) throw new InternalError(`The model gave no output ${JSON.stringify(name)}`);
-  const { datatype, shape, data } = output;
-  if (!target) return { name, datatype, shape, data };
-  use.write(target, data);
-  const parameters = sharedMemoryParameters({ ...target, byteSize: data.length });
-  return { name, datatype, shape, data: undefined, parameters };
 }

@@ -4,9 +4,9 @@ import type { RuntimeConfig } from "../config/mod.ts";
 import { NotFoundError, ServerError, type StatusName } from "../errors.ts";
 import { GRPCInferenceService, methodPath, quoted } from "../protocol/mod.ts";
 import { effectiveNumerics } from "../runtime/mod.ts";
-import type { CallContext, MethodHandler, MethodTable } from "../transport/mod.ts";
+import type { CallContext, Message, MethodHandler, MethodTable } from "../transport/mod.ts";
 import type { Admission } from "./admission.ts";
-import { infer, type InferDependencies } from "./infer.ts";
+import { type InferDependencies, Inference } from "./infer.ts";
 import { configureModel, describeModel } from "./model_description.ts";
 import { isSameIpcNamespace } from "./shared_memory.ts";
 import type { IndexEntry } from "./model_registry.ts";
@@ -121,20 +121,25 @@ function problemOf(name: string, options: InferenceServiceOptions): string | und
 /** ModelInfer with admission and its metrics around it. */
 function inferHandler(options: InferenceServiceOptions) {
   const { admission, observer } = options;
-  return async (message: readonly Uint8Array[], call: CallContext) => {
+  return async (message: Message, call: CallContext): Promise<Message> => {
     const startMs = performance.now();
-    let model: ServedModel | undefined;
     let status: "OK" | StatusName = "OK";
+    let slot: Disposable | undefined;
+    let inference: Inference | undefined;
     try {
-      using _slot = admission.enter();
-      return await infer(options, message, call, (found) => model = found);
+      slot = admission.enter();
+      inference = new Inference(options, message);
+      return inference.answer(await inference.start(call));
     } catch (error) {
       status = error instanceof ServerError ? error.status : "INTERNAL";
       throw error;
     } finally {
+      inference?.end();
+      slot?.[Symbol.dispose]();
       const seconds = (performance.now() - startMs) / 1000;
-      observer.ended(model?.name, status, seconds);
-      if (model) options.totals.get(model.name)?.requestEnded(status === "OK", seconds);
+      const model = inference?.model.name;
+      observer.ended(model, status, seconds);
+      if (model !== undefined) options.totals.get(model)?.requestEnded(status === "OK", seconds);
     }
   };
 }

@@ -8,7 +8,7 @@ import type { Scheduler } from "../scheduler/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import { Gate } from "./gate.ts";
 import type { HookCallLimits, Scratch } from "./hooks/mod.ts";
-import type { LoadedModel } from "./loaded_model.ts";
+import type { LoadedModel, PreparedInputs } from "./loaded_model.ts";
 import type { MetaModel } from "./meta_model.ts";
 import type { ModelRegistry } from "./model_registry.ts";
 import type { ServedModel } from "./served_model.ts";
@@ -24,6 +24,14 @@ export interface ModelRequest {
   readonly rows: number | undefined;
   /** See `Work.targets`. Only for a model without hooks. */
   readonly targets?: ReadonlyMap<string, Uint8Array> | undefined;
+}
+
+/** How it is run. */
+interface ModelRun {
+  readonly request: ModelRequest;
+  readonly limits: HookCallLimits;
+  /** See `Work.isCommitted`. */
+  readonly isCommitted: boolean;
 }
 
 export interface ModelRunnerOptions {
@@ -54,53 +62,60 @@ export class ModelRunner {
   }
 
   /**
-   * Runs a model. When this settles, nobody reads the inputs or writes to targets any more.
-   * @throws {ServerError}
+   * Runs a model, whose `usage` the caller has begun and ends. When this settles, nobody reads the inputs or
+   * writes to targets any more.
+   * @throws {ServerError} also at once
    */
-  async run(
-    model: ServedModel,
-    request: ModelRequest,
-    limits: HookCallLimits,
-  ): Promise<NamedTensor[]> {
-    // Before anything is waited for, so that the model found is still there.
-    model.usage.begin();
-    try {
-      return await (model.kind === "meta"
-        ? this.#runMeta(model, request.inputs, limits)
-        : this.#runModel(model, request, limits, false));
-    } finally {
-      model.usage.end();
-    }
+  run(model: ServedModel, request: ModelRequest, limits: HookCallLimits): Promise<NamedTensor[]> {
+    return model.kind === "meta"
+      ? this.#runMeta(model, request.inputs, limits)
+      : this.#runModel(model, request, limits, false);
   }
 
-  async #runModel(
+  #runModel(
     model: LoadedModel,
-    { inputs, rows, targets }: ModelRequest,
+    request: ModelRequest,
     limits: HookCallLimits,
     isCommitted: boolean,
   ): Promise<NamedTensor[]> {
     model.weights.checkServable();
-    const startMs = performance.now();
-    const prepared = model.prepare(inputs, rows, limits);
-    const work = prepared instanceof Promise ? await prepared : prepared;
+    const startMs = model.hasHooks ? performance.now() : 0;
+    const prepared = model.prepare(request.inputs, request.rows, limits);
+    if (prepared instanceof Promise || model.hasHooks) {
+      return this.#runHooked(model, prepared, { request, limits, isCommitted, startMs });
+    }
+    return this.#submit(model, prepared, { request, limits, isCommitted });
+  }
+
+  async #runHooked(
+    model: LoadedModel,
+    prepared: PreparedInputs | Promise<PreparedInputs>,
+    run: ModelRun & { readonly startMs: number },
+  ): Promise<NamedTensor[]> {
+    const work = await prepared;
     const queuedMs = performance.now();
-    const results = await this.#options.scheduler.submit(model, {
-      inputs: work.inputs,
-      rows: work.rows,
-      variantKey: work.variantKey,
+    const results = await this.#submit(model, work, run);
+    const ranMs = performance.now();
+    const outputs = await model.finish(results, run.limits);
+    const hookMs = queuedMs - run.startMs + performance.now() - ranMs;
+    this.#options.onHooks(model.name, hookMs / 1000);
+    return outputs;
+  }
+
+  #submit(
+    model: LoadedModel,
+    { inputs, rows, variantKey }: PreparedInputs,
+    { request, limits, isCommitted }: ModelRun,
+  ): Promise<NamedTensor[]> {
+    return this.#options.scheduler.submit(model, {
+      inputs,
+      rows,
+      variantKey,
       deadlineMs: limits.deadlineMs,
       isAborted: limits.isAborted ?? (() => false),
       isCommitted,
-      targets,
+      targets: request.targets,
     });
-    const ranMs = performance.now();
-    const finished = model.finish(results, limits);
-    const outputs = finished instanceof Promise ? await finished : finished;
-    if (model.hasHooks) {
-      const hookMs = queuedMs - startMs + performance.now() - ranMs;
-      this.#options.onHooks(model.name, hookMs / 1000);
-    }
-    return outputs;
   }
 
   async #runMeta(
