@@ -130,6 +130,17 @@ Deno.test("hook code finds no way out of its sandbox", async () => {
   assert.deepEqual(fixture.lost, []);
 });
 
+Deno.test("a link that comes after the hook file was loaded leads nowhere", async () => {
+  using fixture = await open(TRY, { files: { "vocab.txt": "words" } });
+  Deno.symlinkSync("/etc/passwd", `${fixture.directory}/late.txt`);
+  Deno.symlinkSync("/etc", `${fixture.directory}/folder`);
+  Deno.symlinkSync("vocab.txt", `${fixture.directory}/alias.txt`);
+  for (const file of ["late.txt", "folder/passwd"]) {
+    assert.equal(await attempt(fixture, `bundle.readText("${file}")`), "refused TypeError");
+  }
+  assert.equal(await attempt(fixture, `bundle.readText("alias.txt")`), "did words");
+});
+
 Deno.test("hook code sees the globals it is meant to see, and no others", async () => {
   using fixture = await open(TRY);
   const names = (await attempt(fixture, `Reflect.ownKeys(globalThis).map(String).join(" ")`))

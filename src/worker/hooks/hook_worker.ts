@@ -33,6 +33,7 @@ const MESSAGE_CHARACTERS = 500;
 const scope = globalThis as unknown as Record<string, unknown>;
 // Taken before the hook file runs, so that it cannot replace them.
 const readFile = Deno.readFileSync;
+const realPath = Deno.realPathSync;
 const repeat = globalThis.setInterval;
 const now = performance.now.bind(performance);
 const cut = Function.prototype.call.bind(String.prototype.slice) as (
@@ -101,13 +102,19 @@ function requireFunction(value: unknown, what: string): void {
 }
 
 function prepareGlobals(name: string, directory: string, account: <T>(made: T) => T): void {
+  const root = `${realPath(directory)}/`;
   const path = (file: unknown): string => {
     if (typeof file !== "string" || file === "" || /(^|\/)\.\.?(\/|$)|^\/|\0/.test(file)) {
       throw new TypeError(
         `bundle files are named relative to the bundle, got ${JSON.stringify(file)}`,
       );
     }
-    return `${directory}/${file}`;
+    const whole = `${directory}/${file}`;
+    // Links were looked at when the hook file was loaded, and others may have come since.
+    if (cut(realPath(whole), 0, root.length) !== root) {
+      throw new TypeError(`${JSON.stringify(file)} is a link that leads out of the bundle`);
+    }
+    return whole;
   };
   const readBytes = (file: string): Uint8Array => account(readFile(path(file)));
   const decoder = new TextDecoder();
