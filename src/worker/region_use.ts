@@ -34,6 +34,7 @@ interface Place extends Span {
   readonly output: string;
 }
 
+/** The same for many requests: most have nothing to do with regions, and are not to pay for them. */
 export interface RegionUseOptions {
   readonly isDirect: boolean;
   readonly staging: StagingPool;
@@ -44,7 +45,7 @@ export interface RegionUseOptions {
 /** States: in use, released. Nothing that `read` or `targets` gave may be used after `release`. */
 export class RegionUse implements SharedMemoryRegions {
   readonly #options: RegionUseOptions;
-  readonly #held = new Set<ClientRegion>();
+  readonly #held: ClientRegion[] = [];
   readonly #staged: Uint8Array<ArrayBuffer>[] = [];
   /** Inputs that are read where they lie. */
   readonly #inputs: Span[] = [];
@@ -137,16 +138,17 @@ export class RegionUse implements SharedMemoryRegions {
 
   /** Lets go of everything; nobody may have any of it any more, not even a view. */
   release(): void {
-    for (const data of this.#staged.splice(0)) this.#options.staging.giveBack(data);
+    for (const data of this.#staged) this.#options.staging.giveBack(data);
+    this.#staged.length = 0;
     for (const region of this.#held) region.letGo();
-    this.#held.clear();
+    this.#held.length = 0;
   }
 
   #hold(reference: SharedMemoryReference, what: string): ClientRegion {
     const region = this.#options.find(reference, what);
-    if (this.#held.has(region)) return region;
+    if (this.#held.includes(region)) return region;
     region.hold();
-    this.#held.add(region);
+    this.#held.push(region);
     return region;
   }
 

@@ -26,7 +26,7 @@
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../errors.ts";
 import type { SharedMemoryReference } from "../protocol/mod.ts";
 import { ClientRegion, type MappingBudget, quote, type RegionStatus } from "./client_region.ts";
-import { RegionUse } from "./region_use.ts";
+import { RegionUse, type RegionUseOptions } from "./region_use.ts";
 import { StagingPool } from "./staging_pool.ts";
 
 export interface SharedMemoryOptions {
@@ -44,9 +44,17 @@ export class SharedMemory implements Disposable {
   readonly #regions = new Map<string, ClientRegion>();
   readonly #staging = new StagingPool();
   readonly #budget: MappingBudget;
+  readonly #direct: RegionUseOptions;
+  readonly #indirect: RegionUseOptions;
 
   constructor({ maxMapped = MAX_MAPPED }: SharedMemoryOptions = {}) {
     this.#budget = { left: maxMapped };
+    const options = {
+      staging: this.#staging,
+      find: (reference: SharedMemoryReference, what: string) => this.#within(reference, what),
+    };
+    this.#direct = { ...options, isDirect: true };
+    this.#indirect = { ...options, isDirect: false };
   }
 
   /**
@@ -119,11 +127,7 @@ export class SharedMemory implements Disposable {
    *   not be copied, and memory they were copied to can be used again
    */
   use(isDirect: boolean): RegionUse {
-    return new RegionUse({
-      isDirect,
-      staging: this.#staging,
-      find: (reference, what) => this.#within(reference, what),
-    });
+    return new RegionUse(isDirect ? this.#direct : this.#indirect);
   }
 
   [Symbol.dispose](): void {
