@@ -53,7 +53,10 @@ Deno.test("hadolint and shellcheck have nothing against the image's files", asyn
     Deno.writeTextFileSync(header, text.replaceAll(/@[A-Z_]+@/g, "1"));
     const results = [
       await run(`${tools}/hadolint`, [`${docker}/Dockerfile`]),
-      await run(`${tools}/shellcheck`, [...scripts, header, `${root}/scripts/deno`]),
+      await run(`${tools}/shellcheck`, [
+        ...[...scripts, header],
+        ...["deno", "setup", "try_image"].map((name) => `${root}/scripts/${name}`),
+      ]),
     ];
     assert.deepEqual(results, [{ code: 0, text: "" }, { code: 0, text: "" }]);
   } finally {
@@ -115,6 +118,25 @@ Deno.test("the Dockerfile copies only what there is and what .dockerignore lets 
   }
   const version = Deno.readTextFileSync(`${root}/.deno-version`).trim();
   assert.ok(text.includes(`ARG DENO_VERSION=${version}\n`));
+});
+
+Deno.test("every build of the CUDA image has the same libraries, and the tried image the same bases", () => {
+  for (const file of ["requirements-cuda12.txt", "requirements-cuda13.txt"]) {
+    const lines = read(`cuda/${file}`).trim().split("\n").filter((line) => !line.startsWith("#"));
+    assert.ok(lines.length > 10);
+    assert.deepEqual(
+      lines.filter((line) => !/^[a-z0-9-]+==\d+\.\d+\.[\d.]*\d$/.test(line)),
+      [],
+    );
+  }
+  // What the CPU image is made of; the Python one is for the CUDA libraries alone.
+  const bases = [...read("Dockerfile").matchAll(/^FROM (\S+:\S+) AS/gm)].map(([, name]) => name!)
+    .filter((name) => !name.startsWith("python:"));
+  const tried = Deno.readTextFileSync(`${root}/scripts/try_image`);
+  assert.deepEqual(
+    [...tried.matchAll(/^base (\S+) /gm)].map(([, name]) => name).sort(),
+    bases.sort(),
+  );
 });
 
 Deno.test("make builds stages that exist, with the engine and names given", async () => {
