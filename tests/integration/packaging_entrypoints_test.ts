@@ -156,6 +156,12 @@ Deno.test("entrypoint.node.sh waits for GPU memory, for a while", async () => {
       const off = await start({ ...busy, REACTANT_GPU_RECLAIM_TIMEOUT_SECONDS: timeout });
       assert.deepEqual([off.out, off.err], ["started with \n", ""]);
     }
+    // Who is told to stop meanwhile does, also as process 1, for which signals do nothing by themselves.
+    await using waiting = startProgram(`${docker}/entrypoint.node.sh`, [], { PATH, ...busy });
+    await waiting.waitFor(/uses 16%/);
+    waiting.kill("SIGTERM");
+    const { code, signal } = await waiting.exited;
+    assert.deepEqual([code, signal], [0, null]);
     // Only the GPUs of this node count.
     writeScript(
       `${bin}/nvidia-smi`,
