@@ -11,9 +11,7 @@ const PLUGIN_FILES: Readonly<Record<BackendName, string>> = {
 };
 
 /**
- * The path of a platform's PJRT plugin: the configured one, else the one setup fetched. Links are followed,
- * because the CUDA plugin looks for its libraries relative to where it lies, and the loader takes the
- * link's folder for that.
+ * The path of a platform's PJRT plugin: the configured one, else the one setup fetched.
  *
  * @param configured `runtime.pjrt_plugin`; empty when not configured
  * @throws {ConfigError} when there is no such file, saying what to do
@@ -24,7 +22,7 @@ export function findPlugin(
   folders: readonly string[] = pluginFolders(),
 ): string {
   if (configured !== "") {
-    if (isFile(configured)) return Deno.realPathSync(configured);
+    if (isFile(configured)) return configured;
     throw new ConfigError(
       `PJRT plugin ${JSON.stringify(configured)} does not exist; correct --pjrt-plugin ` +
         "(REACTANT_PJRT_PLUGIN, runtime.pjrt_plugin)",
@@ -32,7 +30,7 @@ export function findPlugin(
   }
   const candidates = folders.map((folder) => `${folder}/${PLUGIN_FILES[backend]}`);
   const found = candidates.find(isFile);
-  if (found !== undefined) return Deno.realPathSync(found);
+  if (found !== undefined) return found;
   const remedy = backend === "cpu"
     ? "run `scripts/setup` in a checkout, put it there (PyPI's xla-cpu-pjrt has it), or give a plugin's path " +
       "with --pjrt-plugin"

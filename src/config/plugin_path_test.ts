@@ -17,10 +17,6 @@ Deno.test("findPlugin() takes the configured path, else what setup fetched, else
     Deno.writeTextFileSync(fetched, "");
     assert.equal(findPlugin("cpu", "", ["/nowhere", folder]), fetched);
     assert.equal(findPlugin("cuda", fetched, []), fetched);
-    const link = `${folder}/xla_cuda_plugin.so`;
-    Deno.symlinkSync(fetched, link);
-    assert.equal(findPlugin("cuda", "", [folder]), fetched);
-    assert.equal(findPlugin("cpu", link, []), fetched);
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
