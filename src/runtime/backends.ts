@@ -36,7 +36,7 @@ const BACKENDS = {
  * Opens the configured backend. Where a fallback is allowed and CUDA cannot be had, for whatever reason,
  * it warns and opens device 0 of the CPU plugin that setup fetched.
  * @throws {ConfigError} when the plugin cannot be used or the device does not exist
- * @throws {PjrtError} when the plugin cannot create a client
+ * @throws {UnavailableError} when the plugin cannot create a client, which may pass
  */
 export async function openBackend(runtime: RuntimeConfig, logger: Logger): Promise<Backend> {
   try {

@@ -7,9 +7,10 @@ import {
   openPlugin,
   PJRT_Program,
   PjrtError,
+  type PjrtPlugin,
   PluginError,
 } from "../../../ffi/mod.ts";
-import { ConfigError } from "../../errors.ts";
+import { ConfigError, messageOf, UnavailableError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { TensorSpec } from "../../tensor/mod.ts";
 import type {
@@ -53,7 +54,7 @@ export interface PjrtBackendOptions {
 /**
  * Opens a plugin and creates a client on one device.
  * @throws {ConfigError} when the plugin cannot be used or the device does not exist
- * @throws {PjrtError} when the plugin cannot create a client
+ * @throws {UnavailableError} when the plugin cannot create a client, which may pass
  */
 export async function openPjrtBackend(options: PjrtBackendOptions): Promise<Backend> {
   quietNativeLog();
@@ -65,17 +66,29 @@ export async function openPjrtBackend(options: PjrtBackendOptions): Promise<Back
     throw cause;
   }
   if (plugin.warning !== undefined) options.logger?.warn(plugin.warning);
-  const client = await PjrtClient.create(
-    plugin,
-    options.deviceOrdinal ?? 0,
-    createOptions(options),
-  );
+  const client = await createClient(plugin, options);
   try {
     checkPlatform(options, client);
     return new PjrtBackend(client, options, await fingerprintOf(client));
   } catch (error) {
     await client.close();
     throw error;
+  }
+}
+
+async function createClient(plugin: PjrtPlugin, options: PjrtBackendOptions): Promise<PjrtClient> {
+  try {
+    return await PjrtClient.create(plugin, options.deviceOrdinal ?? 0, createOptions(options));
+  } catch (cause) {
+    if (!(cause instanceof PjrtError)) throw cause;
+    const remedy = options.platform === "cpu"
+      ? ""
+      : "; see whether nvidia-smi shows the GPU here, and whether its memory is free";
+    throw new UnavailableError(
+      `The PJRT plugin ${JSON.stringify(options.pluginPath)} cannot use a ${options.platform} ` +
+        `device: ${messageOf(cause).replace(/\.$/, "")}${remedy}`,
+      { cause },
+    );
   }
 }
 
