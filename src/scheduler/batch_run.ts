@@ -9,6 +9,7 @@ import { type BatchPlan, planBatch } from "./batch_plan.ts";
 import type { DecayClock } from "./decay_clock.ts";
 import type { ModelQueue, QueuedWork } from "./queue.ts";
 import type { ScheduledModel, StageSeconds } from "./scheduled_model.ts";
+import { whyDropped } from "./selection.ts";
 
 export interface DispatchRecord {
   readonly model: string;
@@ -58,6 +59,12 @@ export class BatchRunner {
       }
       // One request must not fail its neighbours: each gets a dispatch of its own.
       for (const work of taken) {
+        // The dispatches before this one took their time.
+        const isLate = work.deadlineMs !== undefined && this.#options.now() >= work.deadlineMs;
+        if (work.isAborted() || isLate) {
+          work.reject(whyDropped(work, queue.name));
+          continue;
+        }
         try {
           const sizes = model.sizes(work.variantKey) ?? [plan.size];
           const alone = planBatch([work], { sizes, isCoalescable: false, maxRows: undefined });

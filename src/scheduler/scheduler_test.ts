@@ -240,6 +240,26 @@ Deno.test("fair shares device time by weight between two saturated models", asyn
   assert.ok(Math.abs(ratio / 2 - 1) < 0.05, `device time ratio ${ratio}`);
 });
 
+Deno.test("what is abandoned or late after its batch failed is not run again by itself", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  const model = device.model("m", { costMs: 10 });
+  subject.admit(model);
+  const statuses = [
+    statusOf(subject.submit(model, work([255]))),
+    statusOf(subject.submit(model, work([1], { isAborted: () => device.started.length > 0 }))),
+    statusOf(subject.submit(model, work([2], { deadlineMs: 15 }))),
+    statusOf(subject.submit(model, work([3]))),
+  ];
+  assert.deepEqual(await Promise.all(statuses), [
+    "INTERNAL",
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "OK",
+  ]);
+  assert.deepEqual(device.started.map(({ values }) => values), [[255, 1, 2, 3], [255], [3]]);
+});
+
 Deno.test("remove() fails queued requests with NOT_FOUND and leaves other models alone", async () => {
   const device = new Device();
   const subject = scheduler(device);

@@ -114,11 +114,7 @@ export class Selector {
       if (dead.length === 0) break;
       for (const work of dead) {
         this.#options.onDrop();
-        work.reject(
-          work.isAborted() ? new CancelledError("The caller went away") : new DeadlineExceededError(
-            `The deadline passed while the request waited for model ${JSON.stringify(queue.name)}`,
-          ),
-        );
+        work.reject(whyDropped(work, queue.name));
       }
     }
     return queue.front;
@@ -133,6 +129,16 @@ export class Selector {
       : 0;
     return nowMs + marginMs >= queue.earliestDeadline || queue.hasAborted(reachOf(front));
   }
+}
+
+/** What a request is told whose caller has gone, or whose deadline has passed or would pass. */
+export function whyDropped(
+  work: QueuedWork,
+  model: string,
+): CancelledError | DeadlineExceededError {
+  return work.isAborted() ? new CancelledError("The caller went away") : new DeadlineExceededError(
+    `The deadline passed while the request waited for model ${JSON.stringify(model)}`,
+  );
 }
 
 /** @throws when the front request could never run */
