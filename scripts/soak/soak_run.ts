@@ -8,7 +8,7 @@ import { COLUMNS, csvLine, type Look, Monitor } from "./monitor.ts";
 import { type SoakNode, startNode } from "./node.ts";
 import { drawSoak } from "./picture.ts";
 import { type RigName, RIGS } from "./rigs.ts";
-import { type Allowance, judgeGrowth, type Judgement } from "./trend.ts";
+import { type Allowance, judgeGrowth, type Judgement, type Point, trendOf } from "./trend.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -42,7 +42,8 @@ export interface SoakResult {
 
 /**
  * Growth over the measured time that is no leak. What is always allowed is less than a leak of 1 MiB (or one
- * descriptor, or one handle) a minute comes to in a soak of ten; a heap that settles may grow to half its bound.
+ * descriptor, or one handle) a minute comes to in a soak of ten. Besides, a heap may grow to half its bound,
+ * where V8 first looks for what is garbage in all of it, and take resident memory along.
  */
 const RESIDENT = { always: 4, settling: 64, unit: "MiB" };
 const HEAP = { always: 2, unit: "MiB" };
@@ -201,29 +202,36 @@ export function judge(
 ): Pick<SoakResult, "isGood" | "findings"> {
   const start = readings.length === 0 ? 0 : secondsOf(readings[0]!);
   const judged = readings.filter((reading) => secondsOf(reading) - start >= warmUp);
-  const growth = (
-    name: string,
-    allowance: Allowance,
-    value: (look: Look) => number | undefined,
-  ): Judgement =>
-    judgeGrowth(
-      name,
-      judged.flatMap((look) => {
-        const found = value(look);
-        return found === undefined ? [] : [{ seconds: secondsOf(look) - start, value: found }];
-      }),
-      allowance,
-    );
-  const heapSettling = (rig.heapMib > 0 ? rig.heapMib : UNBOUNDED_HEAP_MIB) / 2;
-  const resident = { ...RESIDENT, settling: RESIDENT.settling + rig.processes * heapSettling };
-  const heap = { ...HEAP, settling: heapSettling };
+  const pointsOf = (value: (look: Look) => number | undefined): Point[] =>
+    judged.flatMap((look) => {
+      const found = value(look);
+      return found === undefined ? [] : [{ seconds: secondsOf(look) - start, value: found }];
+    });
+  const growth = (name: string, allowance: Allowance, value: (look: Look) => number): Judgement =>
+    judgeGrowth(name, pointsOf(value), allowance);
+  const halfBound = (rig.heapMib > 0 ? rig.heapMib : UNBOUNDED_HEAP_MIB) / 2;
   const processes = new Set(judged.flatMap(({ heaps }) => [...heaps.keys()]));
+  const heaps = Array.from(processes, (labels) => {
+    const points = pointsOf(({ heaps }) => heaps.get(labels));
+    const always = Math.max(HEAP.always, halfBound - points[0]!.value);
+    const trend = trendOf(points);
+    return {
+      judgement: judgeGrowth(`JavaScript heap ${labels}`, points, {
+        ...HEAP,
+        always,
+        settling: halfBound,
+      }),
+      grown: trend ? Math.max(0, trend.slope * trend.seconds) : 0,
+    };
+  });
+  const resident = {
+    ...RESIDENT,
+    always: RESIDENT.always + heaps.reduce((sum, { grown }) => sum + grown, 0),
+    settling: RESIDENT.settling + rig.processes * halfBound,
+  };
   const growths = [
     growth("resident memory", resident, ({ worker_mem }) => worker_mem),
-    ...Array.from(
-      processes,
-      (labels) => growth(`JavaScript heap ${labels}`, heap, ({ heaps }) => heaps.get(labels)),
-    ),
+    ...heaps.map(({ judgement }) => judgement),
     growth("descriptors", DESCRIPTORS, ({ open_fds }) => open_fds),
     growth("native handles", HANDLES, ({ native_handles }) => native_handles),
     growth("device memory", DEVICE, ({ gpu_mem_used_mib }) => gpu_mem_used_mib),
