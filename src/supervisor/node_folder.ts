@@ -82,6 +82,11 @@ export function openNodeFolder(
     [Symbol.dispose]() {
       if (written !== undefined && !belongsToAnother(written)) removeQuietly(written);
       removeQuietly(privateFolder);
+      try {
+        Deno.removeSync(userFolder);
+      } catch {
+        // It was never made, or another node of this user writes there.
+      }
     },
   };
 }

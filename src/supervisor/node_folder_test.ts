@@ -75,7 +75,9 @@ Deno.test("openNodeFolder() writes where health checks of the same user look whe
       assert.equal(findWrittenFile(places), `${temporary}/user/node.yaml`);
       assert.equal(Deno.statSync(`${temporary}/user`).mode! & 0o777, 0o700);
     }
+    assert.throws(() => Deno.statSync(places.userFolder), Deno.errors.NotFound);
     assert.equal(findWrittenFile(places), undefined);
+    Deno.mkdirSync(places.userFolder);
     // In a folder that others can write, what lies there may be theirs.
     Deno.chmodSync(`${temporary}/user`, 0o777);
     Deno.writeTextFileSync(`${temporary}/user/node.yaml`, "model_repo: theirs\n");
