@@ -14,7 +14,9 @@ import type { StagingPool } from "./staging_pool.ts";
 /**
  * What may be computed on where it lies, although the client can change it meanwhile. Not integers and
  * booleans: a program may use them as indices, and a compiler may read a value twice that it takes for
- * constant, once to check it and once to use it. Not BYTES, whose lengths are checked before use.
+ * constant, once to check it and once to use it. Not BYTES, whose lengths are checked before use. Sorts,
+ * top-k, gathers, scatters and loops over indices made of such numbers ran thousands of times on XLA's CPU
+ * client on memory that another process kept filling with anything, NaN included, without harm.
  */
 const IN_PLACE: ReadonlySet<Datatype> = new Set(["FP16", "BF16", "FP32", "FP64"]);
 
