@@ -109,6 +109,32 @@ Deno.test("config print --json gives the node file's settings, per-model blocks 
   }
 });
 
+Deno.test("config print shows settings that serve refuses, then says so with exit code 2", async () => {
+  const cases: [args: string[], row: RegExp, message: RegExp][] = [
+    [
+      ["--numerics", "tf32", "--backend", "cpu"],
+      /^runtime\.numerics +"tf32" +flag --numerics$/m,
+      /^reactantserver: --numerics tf32 needs runtime\.backend cuda, got cpu$/,
+    ],
+    [
+      ["--model-poll-seconds", "0", "--model-control-mode", "dynamic"],
+      /^model_poll_seconds +0 +flag --model-poll-seconds$/m,
+      /^reactantserver: --model-poll-seconds must be above 0 when model_control_mode is dynamic/,
+    ],
+  ];
+  for (const [flags, row, message] of cases) {
+    for (const which of [[], ["--worker-name", "worker0"]]) {
+      const { code, out, err } = await run("config", "print", ...which, ...flags);
+      assert.deepEqual([code, err.length], [EXIT.usage, 1], err.join("\n"));
+      assert.match(out, row);
+      assert.match(err[0]!, message);
+    }
+    const json = await run("config", "print", "--json", ...flags);
+    assert.equal(json.code, EXIT.usage);
+    assert.ok("settings" in JSON.parse(json.out));
+  }
+});
+
 Deno.test("healthcheck follows /readyz", async () => {
   let status = 503;
   await using server = Deno.serve(

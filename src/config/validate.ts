@@ -5,17 +5,27 @@ import { nameOf, type Origins } from "./resolve.ts";
 import type { ServerConfig } from "./server_config.ts";
 
 /**
- * The last check before anything is loaded: model folders exist, ports differ, and settings that need
- * each other agree. Touches the file system.
+ * The last check before anything is loaded: settings that need each other agree, and model folders exist.
+ * Touches the file system.
  *
  * @throws {ConfigError} naming the key, its origin and the remedy
  */
 export function validateServerConfig(config: ServerConfig, origins: Origins): void {
+  validateSettings(config, origins);
+  for (const folder of config.modelDirs) checkFolder(folder, nameOf("model_dirs", origins));
+}
+
+/**
+ * The part of `validateServerConfig` that holds on any machine: ports differ, and settings that need each
+ * other agree.
+ *
+ * @throws {ConfigError} naming the key, its origin and the remedy
+ */
+export function validateSettings(config: ServerConfig, origins: Origins): void {
   const name = (path: string) => nameOf(path, origins);
   if (config.modelDirs.length === 0) {
     throw new ConfigError(`${name("model_dirs")} must name at least one folder; give --model-dir`);
   }
-  for (const folder of config.modelDirs) checkFolder(folder, name("model_dirs"));
   const { endpoints, meta, runtime } = config;
   if (endpoints.metricsPort === endpoints.port) {
     throw new ConfigError(

@@ -4,7 +4,7 @@ import { type Command, EXIT } from "../command.ts";
 import { CONFIG_FLAGS, configFrom, NODE_FLAGS } from "../config_flags.ts";
 import { isOn, lastValue, type ParsedFlags } from "../flags.ts";
 import { type Setting, settingsOf } from "../settings.ts";
-import type { LoadedConfig } from "../../config/mod.ts";
+import { type LoadedConfig, validateSettings } from "../../config/mod.ts";
 
 /** Shows the configuration that `serve` would use with the same flags, variables and files. */
 export const command: Command = {
@@ -13,7 +13,8 @@ export const command: Command = {
   summary: "Prints every setting, its value and where the value comes from; starts nothing.",
   details: "First the node: role, devices and processes, as `serve` would start them; then every " +
     "worker's settings. With --worker-name or --role worker: that worker alone, without looking for " +
-    "devices.",
+    "devices. Settings that `serve` would refuse are printed all the same, then named, with exit code 2; " +
+    "folders and plugins are not looked for.",
   flags: [
     { name: "json", kind: "switch", help: "print one JSON object" },
     ...CONFIG_FLAGS,
@@ -42,6 +43,8 @@ export const command: Command = {
     for (const warning of warnings) output.complain(`warning: ${warning}`);
     if (isOn(flags, "json")) output.print(JSON.stringify(asJson(plan, workers), null, 2));
     else printAll(plan, workers, output.print);
+    // Last, so that the operator sees where the values come from that are refused.
+    for (const { config, origins } of workers) validateSettings(config, origins);
     return EXIT.ok;
   },
 };
