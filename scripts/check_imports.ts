@@ -12,6 +12,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "log.ts": [],
   "nearest.ts": [],
   "pause.ts": [],
+  "stop_signals.ts": [],
   // HTTP to servers of one's own, past every proxy.
   "direct_http.ts": [],
   // Listening where a predecessor still does.
@@ -58,8 +59,17 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "log.ts",
     "parent_link.ts",
     "pause.ts",
+    "stop_signals.ts",
   ],
-  "supervisor": ["config", "errors.ts", "log.ts", "parent_link.ts", "pause.ts", "standalone.ts"],
+  "supervisor": [
+    "config",
+    "errors.ts",
+    "log.ts",
+    "parent_link.ts",
+    "pause.ts",
+    "standalone.ts",
+    "stop_signals.ts",
+  ],
   "worker": [
     "scheduler",
     "runtime",
@@ -75,6 +85,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "log.ts",
     "parent_link.ts",
     "standalone.ts",
+    "stop_signals.ts",
   ],
   // The load generator: a client of the wire, and a reader of bundles for shapes and goldens.
   "loadgen": [
@@ -107,6 +118,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "nearest.ts",
     "parent_link.ts",
     "standalone.ts",
+    "stop_signals.ts",
     // For `ctl`, which calls the control services.
     "transport",
     "protocol",

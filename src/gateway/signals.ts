@@ -1,35 +1,20 @@
 /** What ends the gateway. */
 
 import type { ParentLink } from "../parent_link.ts";
-
-const STOP_SIGNALS = ["SIGTERM", "SIGINT"] as const;
+import { nextStopSignal } from "../stop_signals.ts";
 
 /**
- * Resolves with the first stop signal, or when the supervisor is gone. A second signal ends the process
- * at once. Under a supervisor that and SIGINT are left to it: what a terminal or `timeout` sends to both
- * must not cut the drain short. Disposing restores the default behaviour of both signals.
+ * Resolves with the first stop signal, or when the supervisor is gone. Disposing restores the default
+ * behaviour of the signals.
  */
 export function nextStop(
   link: ParentLink | undefined,
 ): { readonly reason: Promise<string> } & Disposable {
-  const { promise, resolve } = Promise.withResolvers<string>();
-  let isStopping = false;
-  const listeners = STOP_SIGNALS.map((signal) => {
-    const listener = () => {
-      if (link !== undefined && (signal === "SIGINT" || isStopping)) return;
-      if (isStopping) Deno.exit(1);
-      isStopping = true;
-      resolve(signal);
-    };
-    Deno.addSignalListener(signal, listener);
-    return [signal, listener] as const;
-  });
-  void link?.closed.then(() => resolve(SUPERVISOR_GONE));
+  const stop = nextStopSignal({ isSupervised: link !== undefined });
+  const gone = link?.closed.then(() => SUPERVISOR_GONE);
   return {
-    reason: promise,
-    [Symbol.dispose]() {
-      for (const [signal, listener] of listeners) Deno.removeSignalListener(signal, listener);
-    },
+    reason: gone === undefined ? stop.signal : Promise.race([stop.signal, gone]),
+    [Symbol.dispose]: () => stop[Symbol.dispose](),
   };
 }
 

@@ -39,6 +39,7 @@ import {
   reflectionMethods,
   serveGrpc,
 } from "../transport/mod.ts";
+import { nextStopSignal } from "../stop_signals.ts";
 import { Admission } from "./admission.ts";
 import { warnOfIneffectiveSettings } from "./ineffective_settings.ts";
 import { controlService } from "./control_service.ts";
@@ -52,7 +53,6 @@ import { type LifecycleObserver, ModelLifecycle } from "./reload.ts";
 import { announceSnapshot, takeSnapshot } from "./reload_snapshot.ts";
 import { regularModels, type ServedModel } from "./served_model.ts";
 import { SharedMemory } from "./shared_memory.ts";
-import { nextStopSignal } from "./signals.ts";
 import { InferTotals } from "./statistics.ts";
 import { Watcher } from "./watcher.ts";
 

@@ -9,18 +9,9 @@ import {
 } from "../../loadgen/mod.ts";
 import { Logger } from "../../log.ts";
 import { suggestion } from "../../nearest.ts";
+import { onStopSignals } from "../../stop_signals.ts";
 import type { Command, CommandOutput } from "../command.ts";
 import { type FlagSpec, lastValue, type ParsedFlags } from "../flags.ts";
-
-/** What ends a load early; a second one of them does not wait for anything. */
-const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-
-/** Whether this was started with `nohup`, whose point is to go on. */
-function isHangupIgnored(): boolean {
-  // Signals that are ignored, as bits, the first for SIGHUP (proc_pid_status(5)).
-  const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(Deno.readTextFileSync("/proc/self/status"))?.[1];
-  return mask !== undefined && (BigInt(`0x${mask}`) & 1n) !== 0n;
-}
 
 /** Loads a server or gateway and reports how it bears it. */
 export const command: Command = {
@@ -66,14 +57,9 @@ export const command: Command = {
       show(line);
     };
     const [stop, abandon] = [new AbortController(), new AbortController()];
-    // Memory shared with the server outlives a process that just ends, so each of them is an orderly end.
-    const onSignal = () => (stop.signal.aborted ? abandon : stop).abort();
-    // Deno leaves with SIGHUP once it listens to any signal, unless somebody listens to that one too.
-    const onHangup = isHangupIgnored() ? () => {} : onSignal;
-    const listeners = STOP_SIGNALS.map((signal) =>
-      [signal, signal === "SIGHUP" ? onHangup : onSignal] as const
-    );
-    for (const [signal, listener] of listeners) Deno.addSignalListener(signal, listener);
+    // Memory shared with the server outlives a process that just ends, so each of them is an orderly end;
+    // a second one does not wait for anything.
+    using _listeners = onStopSignals(() => (stop.signal.aborted ? abandon : stop).abort());
     try {
       const { exitCode, json } = await runLoadgen(settings, {
         print,
@@ -90,7 +76,6 @@ export const command: Command = {
       throw error;
     } finally {
       live?.clear();
-      for (const [signal, listener] of listeners) Deno.removeSignalListener(signal, listener);
     }
   },
 };
