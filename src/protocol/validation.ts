@@ -1,7 +1,13 @@
 /** Checks tensors and requested outputs against what a model declares to its clients. */
 
 import { InvalidArgumentError } from "../errors.ts";
-import { formatSpec, type NamedTensor, type TensorSpec } from "../tensor/mod.ts";
+import {
+  datatypeInfo,
+  elementCount,
+  formatSpec,
+  type NamedTensor,
+  type TensorSpec,
+} from "../tensor/mod.ts";
 import type { RequestedOutput } from "./infer_codec.ts";
 import { type SharedMemoryReference, sharedMemoryReference } from "./parameters.ts";
 import { inputName, quoted } from "./tensors.ts";
@@ -121,6 +127,18 @@ export class ClientContract {
       );
       return { name, target };
     });
+  }
+
+  /**
+   * The bytes that a declared output takes, where its declaration says; `undefined`: the result will tell.
+   * @param rows the extent of its batch axis; `undefined`: not known
+   */
+  outputBytes(name: string, rows: number | undefined): number | undefined {
+    const { datatype, shape, batchAxis } = this.outputs.find((output) => output.name === name)!;
+    const { byteSize } = datatypeInfo(datatype);
+    const known = shape.map((extent, axis) => axis === batchAxis ? rows ?? -1 : extent);
+    if (byteSize === 0 || known.some((extent) => extent < 0)) return undefined;
+    return elementCount(known) * byteSize;
   }
 
   #named(tensor: NamedTensor): string {

@@ -110,3 +110,18 @@ Deno.test("wantedOutputs() gives those asked for in their order, or all", () => 
     message: 'output "scores" of model "m": parameter shared_memory_byte_size is out of range: -1',
   });
 });
+
+Deno.test("outputBytes() knows what the declaration and the rows say, and nothing else", () => {
+  const outputs = new ClientContract("m", [], [
+    { name: "scores", datatype: "FP32", shape: [-1, 10], batchAxis: 0 },
+    { name: "boxes", datatype: "INT16", shape: [3, -1, 4], batchAxis: 1 },
+    { name: "free", datatype: "FP32", shape: [-1, -1], batchAxis: 0 },
+    { name: "label", datatype: "BYTES", shape: [2], batchAxis: undefined },
+    { name: "table", datatype: "FP64", shape: [2, 3], batchAxis: undefined },
+    { name: "scalar", datatype: "BOOL", shape: [], batchAxis: undefined },
+  ]);
+  const known = (rows: number | undefined) =>
+    outputs.outputs.map(({ name }) => outputs.outputBytes(name, rows));
+  assert.deepEqual(known(5), [200, 120, undefined, undefined, 48, 1]);
+  assert.deepEqual(known(undefined), [undefined, undefined, undefined, undefined, 48, 1]);
+});

@@ -65,16 +65,18 @@ export class Inference {
     const { model } = this;
     const request = this.#request;
     const { regions, runner } = this.#dependencies;
-    const use = mayUseRegions(request)
-      ? regions.use(model.kind === "model" && !model.hasHooks)
-      : undefined;
+    const isProgramAlone = model.kind === "model" && !model.hasHooks;
+    const use = mayUseRegions(request) ? regions.use(isProgramAlone) : undefined;
     this.#use = use;
     const { inputs, rows } = model.contract.checkInputs(requestTensors(request, use));
     const wanted = this.#wanted = model.contract.wantedOutputs(request.outputs);
     let targets: ReadonlyMap<string, Uint8Array> | undefined;
     if (use) {
       for (const { target, name } of wanted) {
-        if (target) use.place(name, target, `output ${JSON.stringify(name)}`);
+        if (!target) continue;
+        // A hook may give another number of rows than it was given.
+        const bytes = model.contract.outputBytes(name, isProgramAlone ? rows : undefined);
+        use.place(name, target, `output ${JSON.stringify(name)}`, bytes);
       }
       targets = use.targets((name) => wanted.filter((each) => each.name === name).length === 1);
     }

@@ -83,9 +83,11 @@ export class RegionUse implements SharedMemoryRegions {
 
   /**
    * Announces where an output is to be written.
-   * @throws {FailedPreconditionError | InvalidArgumentError}
+   * @param bytes how many it takes; `undefined`: not known yet
+   * @throws {FailedPreconditionError | InvalidArgumentError} also when it cannot fit
    */
-  place(output: string, reference: SharedMemoryReference, what: string): void {
+  place(output: string, reference: SharedMemoryReference, what: string, bytes?: number): void {
+    if (bytes !== undefined) checkRoom(reference, bytes, what);
     const region = this.#hold(reference, what);
     region.check(reference, what);
     this.#places.push({ region, range: reference, what, output });
@@ -127,11 +129,7 @@ export class RegionUse implements SharedMemoryRegions {
     const place = this.#places.find(({ range }) => range === reference);
     if (!place) throw new InternalError("an output has no place");
     const { region, what, output } = place;
-    if (data.length > reference.byteSize) {
-      throw new InvalidArgumentError(
-        `${what} has ${data.length} bytes; its shared-memory slot holds ${reference.byteSize}`,
-      );
-    }
+    checkRoom(reference, data.length, what);
     const target = this.#targets?.get(output);
     if (target && target.buffer === data.buffer && target.byteOffset === data.byteOffset) {
       region.verify({ offset: reference.offset, byteSize: data.length }, what);
@@ -165,4 +163,11 @@ export class RegionUse implements SharedMemoryRegions {
 function mayGoInPlace(region: ClientRegion, range: SharedMemoryReference): boolean {
   return region.isMapped && (range.byteSize < ALIGNED_FROM_BYTES ||
     region.positionOf(range) % DEVICE_ALIGNMENT === 0);
+}
+
+function checkRoom({ byteSize }: SharedMemoryReference, bytes: number, what: string): void {
+  if (bytes <= byteSize) return;
+  throw new InvalidArgumentError(
+    `${what} has ${bytes} bytes; its shared-memory slot holds ${byteSize}`,
+  );
 }
