@@ -3,7 +3,7 @@
 import { ComputedFamily, type Reading } from "./family.ts";
 import type { RecentSamples } from "./recent_samples.ts";
 import type { MetricsRegistry } from "./registry.ts";
-import type { ModelReading, WorkerReadings } from "./worker_readings.ts";
+import type { MetaReading, ModelReading, WorkerReadings } from "./worker_readings.ts";
 
 const QUEUE_QUANTILES = ["0.5", "0.99"];
 
@@ -70,7 +70,8 @@ export function addModelFamilies(
   );
   registry.add(
     new ComputedFamily(
-      // Gauges must not have the label `quantile`, which the dashboards ask for.
+      // Read like the gauge that others export: same name, same labels. But only a summary may have
+      // the label `quantile`. The histogram to aggregate is `worker_stage_latency_seconds`.
       "summary",
       {
         name: "worker_queue_wait_seconds",
@@ -109,5 +110,47 @@ export function addModelFamilies(
     "worker_model_max_batch_size",
     "Largest batch, with the configured cap; 0 without a batch axis.",
     (model) => model.maxBatchSize,
+  );
+  add(
+    "gauge",
+    "worker_model_recent_compute_seconds",
+    "Device time the model took of late, halved every half-life: what `fair` shares out.",
+    (model) => model.recentComputeSeconds,
+  );
+  registry.add(
+    new ComputedFamily(
+      "gauge",
+      {
+        name: "worker_model_cost_seconds",
+        help: "Learned time of a dispatch by compiled size; of several variants the longest.",
+        labels: ["model", "size"],
+      },
+      () =>
+        [...readings.models()].flatMap(({ name, costSeconds }) =>
+          Array.from(costSeconds, ([size, cost]): Reading => [[name, String(size)], cost])
+        ),
+    ),
+  );
+  addMetaFamilies(registry, readings);
+}
+
+function addMetaFamilies(registry: MetricsRegistry, readings: WorkerReadings): void {
+  const add = (name: string, help: string, read: (meta: MetaReading) => number) =>
+    registry.add(
+      new ComputedFamily(
+        "counter",
+        { name, help, labels: ["model"] },
+        () => Array.from(readings.metas(), (meta): Reading => [[meta.name], read(meta)]),
+      ),
+    );
+  add(
+    "worker_meta_dispatches_total",
+    "Successful runs of a meta model.",
+    (meta) => meta.dispatches,
+  );
+  add(
+    "worker_meta_compute_seconds_total",
+    "Time those runs spent in the models they called, whose waiting is part of it.",
+    (meta) => meta.computeSeconds,
   );
 }

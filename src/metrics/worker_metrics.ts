@@ -41,12 +41,17 @@ const STAGE_BOUNDS = [
   10,
 ];
 
+/** Compiled sizes are mostly powers of two. */
+const BATCH_BOUNDS = Array.from({ length: 11 }, (_, k) => 2 ** k);
+
 /** Parts of a request's way. `queue` and `hooks` are per request, the others per dispatch. */
 export type Stage = "queue" | "host_to_device" | "execute" | "device_to_host" | "hooks";
 
 /** One dispatch, as the scheduler reports it. */
 export interface DispatchReport {
   readonly model: string;
+  /** Compiled size; 0 without a batch axis. */
+  readonly size: number;
   readonly rows: number;
   /** Time each of its requests waited. */
   readonly queueSeconds: readonly number[];
@@ -63,6 +68,8 @@ class ModelCells implements DispatchCounts {
   readonly queueWaits = new RecentSamples();
   readonly statuses = new Map<string, Counter>();
   readonly stages = new Map<Stage, Histogram>();
+
+  batchSizes: Histogram | undefined;
 
   constructor(readonly latency: Histogram) {}
 }
@@ -82,6 +89,9 @@ export class WorkerMetrics {
   readonly #rpcFamily: CounterFamily;
   readonly #loadFailures: CounterFamily;
   readonly #hookWorkersLost: CounterFamily;
+  readonly #hookFailures: CounterFamily;
+  readonly #batchSizes: HistogramFamily;
+  readonly #metaWaits: Readonly<Record<"gate" | "scratch", HistogramFamily>>;
 
   constructor(options: WorkerMetricsOptions) {
     const registry = new MetricsRegistry({ worker: options.worker, gpu: options.gpu });
@@ -131,6 +141,32 @@ export class WorkerMetrics {
         labels: ["model", "reason"],
       }),
     );
+    this.#hookFailures = registry.add(
+      new CounterFamily({
+        name: "worker_hook_failures_total",
+        help: "Requests that failed through a hook: error, output, timeout, memory, crash, or " +
+          "start (there was no thread).",
+        labels: ["model", "reason"],
+      }),
+    );
+    this.#batchSizes = registry.add(
+      new HistogramFamily({
+        name: "worker_batch_size",
+        help: "Compiled size of each dispatch, padding included; 1 without a batch axis.",
+        labels: ["model"],
+      }, BATCH_BOUNDS),
+    );
+    const metaWait = (name: string, what: string) =>
+      registry.add(
+        new HistogramFamily(
+          { name, help: `Time runs of a meta model waited for ${what}.`, labels: ["model"] },
+          STAGE_BOUNDS,
+        ),
+      );
+    this.#metaWaits = {
+      gate: metaWait("worker_meta_gate_wait_seconds", "their place (`meta.concurrency`)"),
+      scratch: metaWait("worker_scratch_wait_seconds", "scratch memory"),
+    };
     addModelFamilies(registry, options.readings, (model) => this.#cellsOf(model));
     addTotalFamilies(registry, options);
     addDeviceFamilies(registry, options.readings);
@@ -183,6 +219,8 @@ export class WorkerMetrics {
     cells.computeSeconds += report.computeSeconds;
     cells.requestsServed += report.queueSeconds.length;
     cells.rowsServed += report.rows;
+    cells.batchSizes ??= this.#batchSizes.child(report.model);
+    cells.batchSizes.observe(Math.max(1, report.size));
     const queue = this.#stageOf(report.model, cells, "queue");
     for (const seconds of report.queueSeconds) {
       queue.observe(seconds);
@@ -208,6 +246,19 @@ export class WorkerMetrics {
     this.#hookWorkersLost.child(model, reason).add();
   }
 
+  /** A request failed through a hook. */
+  hookFailed(
+    model: string,
+    reason: "error" | "output" | "timeout" | "memory" | "crash" | "start",
+  ): void {
+    this.#hookFailures.child(model, reason).add();
+  }
+
+  /** A run of a meta model waited this long for one of the two things that are bounded. */
+  metaWaited(model: string, what: "gate" | "scratch", seconds: number): void {
+    this.#metaWaits[what].child(model).observe(seconds);
+  }
+
   /** Models have other names, all at once: their series go with them. */
   modelsRenamed(names: ReadonlyMap<string, string>): void {
     const targets = new Set(names.values());
@@ -220,8 +271,14 @@ export class WorkerMetrics {
   }
 
   #relabel(change: (model: string) => string | undefined): void {
-    const families = [this.#requests, this.#latency, this.#stages];
-    for (const family of [...families, this.#loadFailures, this.#hookWorkersLost]) {
+    const counters = [
+      this.#requests,
+      this.#loadFailures,
+      this.#hookWorkersLost,
+      this.#hookFailures,
+    ];
+    const histograms = [this.#latency, this.#stages, this.#batchSizes];
+    for (const family of [...counters, ...histograms, ...Object.values(this.#metaWaits)]) {
       family.relabel(change);
     }
     const cells = [...this.#cells];

@@ -16,6 +16,8 @@ const DIGITS: ModelReading = {
   isResident: true,
   isPinned: true,
   maxBatchSize: 32,
+  recentComputeSeconds: 0.125,
+  costSeconds: new Map([[1, 0.01], [32, 0.02]]),
 };
 
 function metricsOf(changes: {
@@ -38,6 +40,7 @@ function metricsOf(changes: {
     readings: {
       prepare: changes.prepare ?? (() => Promise.resolve()),
       models: () => changes.models ?? [],
+      metas: () => [{ name: "chain", dispatches: 4, computeSeconds: 0.5 }],
       failedUpdates: () => changes.failedUpdates ?? [],
       inflightRequests: () => 7,
       requestsShed: () => 11,
@@ -123,6 +126,7 @@ Deno.test("WorkerMetrics shows per-model series for the models that are loaded",
   const metrics = metricsOf({ models });
   metrics.dispatched({
     model: "digits",
+    size: 8,
     rows: 6,
     queueSeconds: [0.001, 0.002],
     computeSeconds: 0.25,
@@ -147,6 +151,9 @@ Deno.test("WorkerMetrics shows per-model series for the models that are loaded",
     'worker_model_pinned{worker="w0",model="digits"} 1',
     'worker_model_weight_bytes{worker="w0",model="digits"} 4096',
     'worker_model_max_batch_size{worker="w0",model="digits"} 32',
+    'worker_model_recent_compute_seconds{worker="w0",model="digits"} 0.125',
+    'worker_model_cost_seconds{worker="w0",model="digits",size="1"} 0.01',
+    'worker_model_cost_seconds{worker="w0",model="digits",size="32"} 0.02',
     'worker_models_loaded{worker="w0"} 1',
     'worker_models_resident{worker="w0"} 1',
   ]);
@@ -161,6 +168,7 @@ Deno.test("WorkerMetrics times the stages: queue per request, the others per dis
   const metrics = metricsOf();
   metrics.dispatched({
     model: "m",
+    size: 2,
     rows: 2,
     queueSeconds: [0.001, 0.002],
     computeSeconds: 0.2,
@@ -177,6 +185,72 @@ Deno.test("WorkerMetrics times the stages: queue per request, the others per dis
     "device_to_host 1",
     "hooks 1",
   ]);
+});
+
+Deno.test("WorkerMetrics counts batches by compiled size, those without a batch axis as 1", async () => {
+  const metrics = metricsOf();
+  for (const size of [0, 1, 4, 4, 32, 4096]) {
+    metrics.dispatched({
+      model: "m",
+      size,
+      rows: 1,
+      queueSeconds: [0],
+      computeSeconds: 0,
+      stages: { input: 0, execute: 0, output: 0 },
+    });
+  }
+  const found = await lines(metrics, "worker_batch_size");
+  const cumulative = found.map((line) =>
+    line.replace(/.*(?:le="(.*)"|_(sum|count)\{.*)} /, "$1$2 ")
+  );
+  assert.deepEqual(cumulative, [
+    "1 2",
+    "2 2",
+    "4 4",
+    "8 4",
+    "16 4",
+    "32 5",
+    "64 5",
+    "128 5",
+    "256 5",
+    "512 5",
+    "1024 5",
+    "+Inf 6",
+    `sum ${1 + 1 + 4 + 4 + 32 + 4096}`,
+    "count 6",
+  ]);
+});
+
+Deno.test("WorkerMetrics shows what metas did and waited for, and how hooks failed", async () => {
+  const metrics = metricsOf();
+  metrics.metaWaited("chain", "gate", 0.5);
+  metrics.metaWaited("chain", "gate", 0.25);
+  metrics.metaWaited("chain", "scratch", 2);
+  for (const reason of ["error", "output", "error", "start"] as const) {
+    metrics.hookFailed("chain", reason);
+  }
+  assert.deepEqual(await lines(metrics, "worker_meta_dispatches"), [
+    'worker_meta_dispatches_total{worker="w0",model="chain"} 4',
+  ]);
+  assert.deepEqual(await lines(metrics, "worker_meta_compute"), [
+    'worker_meta_compute_seconds_total{worker="w0",model="chain"} 0.5',
+  ]);
+  const sums = async () =>
+    (await lines(metrics, "worker_")).filter((line) => /_wait_seconds_(sum|count)/.test(line));
+  assert.deepEqual(await sums(), [
+    'worker_meta_gate_wait_seconds_sum{worker="w0",model="chain"} 0.75',
+    'worker_meta_gate_wait_seconds_count{worker="w0",model="chain"} 2',
+    'worker_scratch_wait_seconds_sum{worker="w0",model="chain"} 2',
+    'worker_scratch_wait_seconds_count{worker="w0",model="chain"} 1',
+  ]);
+  assert.deepEqual(await lines(metrics, "worker_hook_failures"), [
+    'worker_hook_failures_total{worker="w0",model="chain",reason="error"} 2',
+    'worker_hook_failures_total{worker="w0",model="chain",reason="output"} 1',
+    'worker_hook_failures_total{worker="w0",model="chain",reason="start"} 1',
+  ]);
+  metrics.modelRemoved("chain");
+  assert.deepEqual(await sums(), []);
+  assert.deepEqual(await lines(metrics, "worker_hook_failures"), []);
 });
 
 Deno.test("WorkerMetrics shows the worker's own figures and its configuration", async () => {

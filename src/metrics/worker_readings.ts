@@ -11,6 +11,19 @@ export interface ModelReading {
   readonly isPinned: boolean;
   /** Largest batch with the configured cap; 0 without a batch axis. */
   readonly maxBatchSize: number;
+  /** Device seconds of late, as the scheduler weighs them. */
+  readonly recentComputeSeconds: number;
+  /** Seconds a dispatch is expected to take, by compiled size. */
+  readonly costSeconds: ReadonlyMap<number, number>;
+}
+
+/** What a meta model has done since it was first loaded. */
+export interface MetaReading {
+  readonly name: string;
+  /** Successful runs. */
+  readonly dispatches: number;
+  /** Spent in the models those called. */
+  readonly computeSeconds: number;
 }
 
 /** Device memory at this moment, in bytes; `undefined` figures are not exported. */
@@ -55,6 +68,8 @@ export interface WorkerReadings {
   prepare(): Promise<void>;
   /** Regular models that are loaded. A model that is not named loses its per-model series. */
   models(): Iterable<ModelReading>;
+  /** Meta models that are loaded. */
+  metas(): Iterable<MetaReading>;
   /** Models of which an older version serves because the newest bundle could not be loaded. */
   failedUpdates(): Iterable<string>;
   inflightRequests(): number;

@@ -145,6 +145,22 @@ export class ModelQueue {
     return this.#largestCost = largest;
   }
 
+  /**
+   * What a dispatch was learned to take, in seconds, by the compiled sizes that a version of the model has;
+   * of several variants the longest.
+   */
+  costsOf(model: ScheduledModel): ReadonlyMap<number, number> {
+    const longest = new Map<number, number>();
+    for (const [variantKey, costs] of this.costs) {
+      const sizes = model.sizes(variantKey) ?? [];
+      for (const size of sizes) {
+        const cost = costs.get(size);
+        if (cost !== undefined) longest.set(size, Math.max(cost, longest.get(size) ?? 0));
+      }
+    }
+    return longest;
+  }
+
   /** Whether the caller of one of the first `limit` has gone. */
   hasAborted(limit: number): boolean {
     const end = Math.min(this.#items.length, this.#head + limit);

@@ -94,6 +94,20 @@ Deno.test("learnCost() keeps the first measurement and blends later ones", () =>
   assert.ok(Math.abs(queue.costs.get("")!.get(4)! - 1.2) < 1e-12);
 });
 
+Deno.test("costsOf() gives the longest of each size that the version has", () => {
+  const queue = queueOf([]);
+  const version = (variants: Record<string, number[]>): ScheduledModel => ({
+    ...model,
+    sizes: (variantKey) => variants[variantKey],
+  });
+  for (const [variant, size, seconds] of [["a", 1, 2], ["a", 4, 3], ["b", 1, 5], ["c", 8, 9]]) {
+    queue.learnCost(variant as string, size as number, seconds as number, 1);
+  }
+  assert.deepEqual([...queue.costsOf(version({ a: [1, 4, 16], b: [1] }))], [[1, 5], [4, 3]]);
+  assert.deepEqual([...queue.costsOf(version({ a: [4] }))], [[4, 3]]);
+  assert.deepEqual([...queue.costsOf(version({}))], []);
+});
+
 Deno.test("recentCompute() halves every half-life, also across restarts of its clock", () => {
   const queue = queueOf([]);
   const clock = new DecayClock(30);

@@ -47,6 +47,7 @@ export class Scheduler {
   readonly #busy = new Set<ModelQueue>();
   readonly #selector: Selector;
   readonly #runner: BatchRunner;
+  readonly #decay: DecayClock;
   /** Work of ours that needs the device to itself, in order; it runs before the next dispatch. */
   readonly #exclusive: (() => Promise<void>)[] = [];
   #order = 0;
@@ -64,7 +65,7 @@ export class Scheduler {
   constructor(options: SchedulerOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    const decay = new DecayClock(options.halfLifeSeconds);
+    const decay = this.#decay = new DecayClock(options.halfLifeSeconds);
     const shared = { now: this.#now, queues: this.#queues, decay };
     this.#selector = new Selector({
       ...options,
@@ -150,6 +151,11 @@ export class Scheduler {
   /** A model's queue and counters. */
   queueOf(name: string): ModelQueue | undefined {
     return this.#queues.get(name);
+  }
+
+  /** Device seconds a model took of late, as `fair` shares them out; 0 for an unknown one. */
+  recentCompute(name: string): number {
+    return this.#queues.get(name)?.recentCompute(this.#decay.scaleAt(this.#now())) ?? 0;
   }
 
   /**

@@ -116,6 +116,19 @@ Deno.test("submit() does not count as compute what a dispatch waited for before 
   assert.deepEqual(records.map(({ computeSeconds }) => Math.round(computeSeconds * 1000)), [3]);
 });
 
+Deno.test("recentCompute() says what a model took of late, halved every half-life", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  const model = device.model("m", { costMs: 8 });
+  subject.admit(model);
+  await subject.submit(model, work([1]));
+  await settle();
+  assert.equal(subject.recentCompute("m"), 0.008);
+  device.nowMs += 2 * 30_000;
+  assert.ok(Math.abs(subject.recentCompute("m") - 0.002) < 1e-12);
+  assert.equal(subject.recentCompute("other"), 0);
+});
+
 Deno.test("submit() gives every request of a shared dispatch its own rows", async () => {
   const device = new Device();
   const records: DispatchRecord[] = [];

@@ -37,34 +37,39 @@ export interface InferDependencies {
  * for anything that most requests do not have.
  */
 export class Inference {
-  readonly model: ServedModel;
   readonly #dependencies: InferDependencies;
   readonly #request: InferRequest;
+  /** Once it was found. */
+  #model: ServedModel | undefined;
   #wanted: readonly WantedOutput[] = [];
   /** Of shared memory, where there is any. */
   #use: RegionUse | undefined;
   #isUsingModel = false;
 
   /**
-   * Reads a request and finds its model.
+   * Reads a request.
    * @throws {ServerError}
    */
   constructor(dependencies: InferDependencies, message: Message) {
     const request = decodeInferRequest(message);
     if (request.modelName === "") throw new InvalidArgumentError("ModelInfer needs a model_name");
-    this.model = dependencies.registry.ready(request.modelName);
     this.#dependencies = dependencies;
     this.#request = request;
   }
 
+  /** The name of the model, or what was asked for where no model answers to it. */
+  get modelName(): string {
+    return this.#model?.name ?? this.#request.modelName;
+  }
+
   /**
-   * Checks the request and runs the model; may also throw at once.
+   * Finds the model, checks the request and runs it; may also throw at once.
    * @throws {ServerError}
    */
   start(call: CallContext): Promise<readonly NamedTensor[]> {
-    const { model } = this;
     const request = this.#request;
-    const { regions, runner } = this.#dependencies;
+    const { registry, regions, runner } = this.#dependencies;
+    const model = this.#model = registry.ready(request.modelName);
     const isProgramAlone = model.kind === "model" && !model.hasHooks;
     const use = mayUseRegions(request) ? regions.use(isProgramAlone) : undefined;
     this.#use = use;
@@ -114,7 +119,7 @@ export class Inference {
 
   /** Lets go of everything. Success or not, the device has let go of inputs and targets by now. */
   end(): void {
-    if (this.#isUsingModel) this.model.usage.end();
+    if (this.#isUsingModel) this.#model!.usage.end();
     this.#use?.release();
   }
 

@@ -17,7 +17,7 @@ import { unary } from "./unary_method.ts";
 
 /** Told of every ModelInfer that ended, for metrics. */
 export interface InferObserver {
-  /** `model` is `undefined` when the name is not that of a model. */
+  /** `model` is the name asked for, whether there is such a model or not; `undefined`: none was read. */
   ended(model: string | undefined, status: "OK" | StatusName, seconds: number): void;
 }
 
@@ -137,7 +137,7 @@ function inferHandler(options: InferenceServiceOptions) {
       inference?.end();
       slot?.[Symbol.dispose]();
       const seconds = (performance.now() - startMs) / 1000;
-      const model = inference?.model.name;
+      const model = inference?.modelName;
       observer.ended(model, status, seconds);
       if (model !== undefined) options.totals.get(model)?.requestEnded(status === "OK", seconds);
     }

@@ -106,6 +106,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
   readonly #variants: ReadonlyMap<string, CompiledVariant>;
   readonly weights: ModelWeights;
   readonly #hooks: HookPool | undefined;
+  readonly #onHookFailure: LoadOptions["onHookFailure"];
   readonly #programContract: ClientContract;
   #isDisposed = false;
 
@@ -134,6 +135,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     this.#variants = variants;
     this.weights = weights;
     this.#hooks = hooks;
+    this.#onHookFailure = options.onHookFailure;
     this.programTotals = programTotals;
   }
 
@@ -355,6 +357,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     try {
       return check();
     } catch (error) {
+      this.#onHookFailure?.(this.name, "output");
       throw new InternalError(
         `${hook} of model ${this.#quoted} gave bad tensors: ${messageOf(error)}`,
       );

@@ -15,7 +15,7 @@ import {
   type WeightStore,
 } from "../runtime/mod.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
-import type { WorkerLoss } from "./hooks/mod.ts";
+import type { HookFailure, WorkerLoss } from "./hooks/mod.ts";
 import { Limiter } from "./limiter.ts";
 import { type BuiltProgram, LoadedModel } from "./loaded_model.ts";
 import { MetaModel } from "./meta_model.ts";
@@ -36,6 +36,8 @@ export interface LoaderOptions {
   readonly isStopping: () => boolean;
   /** Told when a hook worker had to be ended. */
   readonly onHookWorkerLost: (model: string, reason: WorkerLoss) => void;
+  /** Told of every request that failed through a hook. */
+  readonly onHookFailure: (model: string, reason: HookFailure) => void;
 }
 
 /** What a dispatch of one program was measured to cost. */
@@ -92,6 +94,7 @@ export class ModelLoader {
       hooks: { ...config.hooks, size: hookWorkers(config) },
       logger: this.#options.logger,
       onHookWorkerLost: this.#options.onHookWorkerLost,
+      onHookFailure: this.#options.onHookFailure,
       onRead,
     };
     if (bundle.kind === "meta") {

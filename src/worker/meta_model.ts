@@ -30,14 +30,20 @@ export class MetaModel implements Disposable {
   /** A newer version goes on counting in those of the older one. */
   counters: MetaCounters = { requests: 0, computeSeconds: 0 };
   readonly #hooks: HookPool;
+  readonly #onHookFailure: HookOptions["onHookFailure"];
 
-  private constructor(bundle: MetaBundle, hooks: HookPool) {
+  private constructor(
+    bundle: MetaBundle,
+    hooks: HookPool,
+    onHookFailure: HookOptions["onHookFailure"],
+  ) {
     const { clientInputs, clientOutputs, calls } = bundle.manifest;
     this.name = bundle.name;
     this.bundle = bundle;
     this.contract = new ClientContract(bundle.name, clientInputs, clientOutputs);
     this.calls = new Set(calls);
     this.#hooks = hooks;
+    this.#onHookFailure = onHookFailure;
   }
 
   /** Evaluates the hook file. @throws {BundleError} */
@@ -53,7 +59,7 @@ export class MetaModel implements Disposable {
       directory: bundle.hook.directory,
       source,
     });
-    return new MetaModel(bundle, hooks);
+    return new MetaModel(bundle, hooks, options.onHookFailure);
   }
 
   /**
@@ -70,6 +76,7 @@ export class MetaModel implements Disposable {
     try {
       checkOutputs(outputs, this.contract.outputs);
     } catch (error) {
+      this.#onHookFailure?.(this.name, "output");
       throw new InternalError(
         `run of model ${JSON.stringify(this.name)} gave bad tensors: ${messageOf(error)}`,
       );

@@ -4,7 +4,7 @@ import type { HooksConfig } from "../config/mod.ts";
 import type { Logger } from "../log.ts";
 import type { DeclaredTensor } from "../protocol/mod.ts";
 import { formatSpec, type NamedTensor } from "../tensor/mod.ts";
-import type { WorkerLoss } from "./hooks/mod.ts";
+import type { HookFailure, WorkerLoss } from "./hooks/mod.ts";
 
 /** How hooks of every model are run. */
 export interface HookOptions {
@@ -15,10 +15,13 @@ export interface HookOptions {
   readonly logger: Logger;
   /** Told when a hook thread had to be ended. */
   readonly onHookWorkerLost?: (model: string, reason: WorkerLoss) => void;
+  /** Told of every request that failed through a hook. */
+  readonly onHookFailure?: (model: string, reason: HookFailure) => void;
 }
 
 /** The options of one model's pool, with what the operator grants it, which is logged. */
-export function hookPoolOptions({ hooks, logger, onHookWorkerLost }: HookOptions, model: string) {
+export function hookPoolOptions(options: HookOptions, model: string) {
+  const { hooks, logger, onHookWorkerLost, onHookFailure } = options;
   const grants = hooks.models.get(model);
   const given = Object.entries(grants ?? {}).filter(([, list]) => list.length > 0);
   if (given.length > 0) {
@@ -32,6 +35,7 @@ export function hookPoolOptions({ hooks, logger, onHookWorkerLost }: HookOptions
     loadTimeoutMs: hooks.loadTimeoutSeconds * 1000,
     ...(grants ? { grants } : {}),
     onWorkerLost: (reason: WorkerLoss) => onHookWorkerLost?.(model, reason),
+    onFailure: (reason: HookFailure) => onHookFailure?.(model, reason),
     onOutput: (level: "debug" | "info" | "warn" | "error", text: string) =>
       logger[level]("hook output", { model, text }),
   };

@@ -42,8 +42,10 @@ export interface ModelRunnerOptions {
   /** Working memory of all meta runs together, in bytes, given out in multiples of a slot. */
   readonly scratchBytes: number;
   readonly scratchSlots: number;
-  /** Told how long the hooks of a request took together. */
+  /** Told how long the hooks of a request took together; of a meta, its `run` without what it awaited. */
   readonly onHooks: (model: string, seconds: number) => void;
+  /** Told how long a run of a meta waited for its place, or for scratch memory, in vain or not. */
+  readonly onMetaWait: (meta: string, what: "gate" | "scratch", seconds: number) => void;
 }
 
 export class ModelRunner {
@@ -124,23 +126,45 @@ export class ModelRunner {
     limits: HookCallLimits,
   ): Promise<NamedTensor[]> {
     refuseLate(meta.name, limits);
-    using _permit = meta.calls.size > 0 ? await this.#gate.enter(limits) : undefined;
+    using _permit = meta.calls.size > 0
+      ? await this.#timed(meta, "gate", () => this.#gate.enter(limits))
+      : undefined;
     using stages = this.#holdStages(meta);
     let computeMs = 0;
+    const away = new TimeAway();
+    const startMs = performance.now();
     const outputs = await meta.run(inputs, limits, {
       callModel: async (name, tensors) => {
         const startMs = performance.now();
+        using _ = away.leave();
         try {
           return await this.#callModel(meta, stages.models, name, tensors, limits);
         } finally {
           computeMs += performance.now() - startMs;
         }
       },
-      scratch: (bytes) => this.#lendScratch(bytes, limits),
+      scratch: async (bytes) => {
+        using _ = away.leave();
+        return await this.#lendScratch(meta, bytes, limits);
+      },
     });
     meta.counters.requests++;
     meta.counters.computeSeconds += computeMs / 1000;
+    this.#options.onHooks(meta.name, (performance.now() - startMs - away.totalMs) / 1000);
     return outputs;
+  }
+
+  async #timed<T>(
+    meta: MetaModel,
+    what: "gate" | "scratch",
+    wait: () => Promise<T> | undefined,
+  ): Promise<T | undefined> {
+    const startMs = performance.now();
+    try {
+      return await wait();
+    } finally {
+      this.#options.onMetaWait(meta.name, what, (performance.now() - startMs) / 1000);
+    }
   }
 
   async #callModel(
@@ -199,7 +223,7 @@ export class ModelRunner {
    * that no model ever sees what another one left. More than the whole pool waits until all of it is
    * free.
    */
-  async #lendScratch(bytes: number, limits: HookCallLimits): Promise<Scratch> {
+  async #lendScratch(meta: MetaModel, bytes: number, limits: HookCallLimits): Promise<Scratch> {
     if (bytes > MAX_SCRATCH_BYTES) {
       throw new InternalError(
         `${bytes} bytes of scratch memory are more than the ${MAX_SCRATCH_BYTES} a run may have`,
@@ -207,7 +231,7 @@ export class ModelRunner {
     }
     const { scratchBytes, scratchSlots } = this.#options;
     const slots = Math.max(1, Math.ceil(bytes / Math.floor(scratchBytes / scratchSlots)));
-    const permit = await this.#slots?.enter(limits, slots);
+    const permit = await this.#timed(meta, "scratch", () => this.#slots?.enter(limits, slots));
     try {
       const buffer = new SharedArrayBuffer(bytes);
       return { buffer, [Symbol.dispose]: () => permit?.[Symbol.dispose]() };
@@ -215,6 +239,28 @@ export class ModelRunner {
       permit?.[Symbol.dispose]();
       throw new InternalError(`${bytes} bytes of scratch memory cannot be had`, { cause: error });
     }
+  }
+}
+
+/** How long a `run` has waited for others. What it awaits at the same time counts once. */
+class TimeAway {
+  #totalMs = 0;
+  #open = 0;
+  #sinceMs = 0;
+
+  /** Includes what goes on. */
+  get totalMs(): number {
+    return this.#totalMs + (this.#open > 0 ? performance.now() - this.#sinceMs : 0);
+  }
+
+  /** Until what this gives is disposed. */
+  leave(): Disposable {
+    if (this.#open++ === 0) this.#sinceMs = performance.now();
+    return {
+      [Symbol.dispose]: () => {
+        if (--this.#open === 0) this.#totalMs += performance.now() - this.#sinceMs;
+      },
+    };
   }
 }
 

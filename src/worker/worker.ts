@@ -128,6 +128,9 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     onHooks: (model, seconds) => {
       if (registry.has(model)) metrics.hooksRan(model, seconds);
     },
+    onMetaWait: (meta, what, seconds) => {
+      if (registry.has(meta)) metrics.metaWaited(meta, what, seconds);
+    },
   });
   const inference = inferenceService({
     registry,
@@ -136,7 +139,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     admission,
     totals,
     observer: {
-      // A model that is gone by now has no series any more.
+      // One that is loading or has failed has series too. A model that is gone by now has none any more.
       ended: (model, status, seconds) =>
         metrics.requestEnded(registry.has(model ?? "") ? model : undefined, status, seconds),
     },
@@ -189,6 +192,14 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
           isResident: model.weights.isResident,
           isPinned: model.weights.floor === "device",
           maxBatchSize: model.maxBatchSize,
+          recentComputeSeconds: scheduler.recentCompute(model.name),
+          costSeconds: scheduler.queueOf(model.name)?.costsOf(model) ?? new Map(),
+        })),
+      metas: () =>
+        [...registry.models()].filter((model) => model.kind === "meta").map((meta) => ({
+          name: meta.name,
+          dispatches: meta.counters.requests,
+          computeSeconds: meta.counters.computeSeconds,
         })),
       failedUpdates: () => state.lifecycle?.failedUpdates() ?? [],
       inflightRequests: () => admission.inFlight,
@@ -299,6 +310,9 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     onHookWorkerLost: (model, reason) => {
       metrics.hookWorkerLost(model, reason);
       logger.warn("hook worker ended", { model, reason });
+    },
+    onHookFailure: (model, reason) => {
+      if (registry.has(model)) metrics.hookFailed(model, reason);
     },
   });
   const lifecycle = state.lifecycle = new ModelLifecycle({

@@ -135,6 +135,39 @@ Deno.test("a meta model chains its stages, hides them, and fails by name", async
   const status1 = models.find(({ name }) => name === "chain")!;
   assert.deepEqual(models.map(({ name }) => name).toSorted(), ["chain", "wrong"]);
   assert.equal(status1.requestsServed, 41n);
+  assert.equal(
+    (await statusOf(inference.infer({ modelName: "nested", inputs: [x(rows)] })))[0],
+    "UNAVAILABLE",
+  );
+
+  const { body } = await server.http("/metrics");
+  const value = (name: string, labels: string) => {
+    const series = `${name}{worker="worker0",${labels}} `;
+    const line = body.split("\n").find((line) => line.startsWith(series));
+    return line === undefined ? undefined : Number(line.slice(series.length));
+  };
+  assert.equal(value("worker_meta_dispatches_total", 'model="chain"'), 41);
+  assert.equal(value("worker_meta_gate_wait_seconds_count", 'model="chain"'), 41);
+  assert.equal(value("worker_scratch_wait_seconds_count", 'model="chain"'), 41);
+  assert.equal(value("worker_stage_latency_seconds_count", 'model="chain",stage="hooks"'), 41);
+  // Its own time is what it did not spend in the models it called.
+  const all = value("worker_request_latency_seconds_sum", 'model="chain"')!;
+  const own = value("worker_stage_latency_seconds_sum", 'model="chain",stage="hooks"')!;
+  assert.ok(own > 0 && own < all, `${own} of ${all}`);
+  const dispatches = value("worker_dispatch_total", 'model="dense"')!;
+  assert.equal(value("worker_batch_size_count", 'model="dense"'), dispatches);
+  assert.ok(value("worker_model_recent_compute_seconds", 'model="dense"')! > 0);
+  assert.match(
+    body,
+    /^worker_model_cost_seconds{worker="worker0",model="dense",size="\d+"} 0\.\d+/m,
+  );
+  // What its stages refused is not its own failure.
+  assert.equal(value("worker_hook_failures_total", 'model="wrong",reason="output"'), 1);
+  assert.equal(value("worker_hook_failures_total", 'model="wrong",reason="error"'), undefined);
+  // One that could not be loaded is counted under its name: it has one.
+  assert.equal(value("worker_requests_total", 'model="nested",status="UNAVAILABLE"'), 1);
+  assert.equal(value("worker_requests_total", 'model="_unknown",status="UNAVAILABLE"'), undefined);
+
   // On a device without a budget nothing is promised, and all weights are there.
   assert.deepEqual([status1.residency, status1.deviceResident], [Residency.UNPINNED, true]);
 });

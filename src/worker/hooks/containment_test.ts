@@ -128,6 +128,8 @@ Deno.test("hook code finds no way out of its sandbox", async () => {
     assert.match(await attempt(fixture, statement), /^refused (?!SyntaxError)/, code);
   }
   assert.deepEqual(fixture.lost, []);
+  // It caught them all, so no request failed.
+  assert.deepEqual(fixture.failures, []);
 });
 
 Deno.test("a link that comes after the hook file was loaded leads nowhere", async () => {
@@ -234,11 +236,12 @@ Deno.test("a hook that uses up memory costs its call, and its neighbours nothing
   try {
     for (const [index, [name, [lost]]] of Object.entries(BOMBS).entries()) {
       const baseBytes = peakBytes = Deno.memoryUsage().rss;
-      fixture.lost.length = 0;
+      fixture.lost.length = fixture.failures.length = 0;
       const [status, message] = await failure(fixture.pool.call("preprocess", [bytes([index])]));
       assert.equal(status, "INTERNAL", name);
       assert.match(message, /memory/i, name);
       assert.deepEqual(fixture.lost, lost ? [lost] : [], name);
+      assert.deepEqual(fixture.failures, [lost ?? "error"], name);
       const [output] = await neighbour.pool.call("preprocess", [bytes([21])]);
       assert.equal(output!.data[0], 42, name);
       const [own] = await fixture.pool.call("preprocess", [bytes([255])]);
@@ -368,6 +371,7 @@ Deno.test("threads that nothing can stop are few and give way to all others", as
   const [status, message] = await failure(fixture.pool.call("preprocess", [bytes([2])]));
   assert.equal(status, "INTERNAL");
   assert.match(message, /1 threads of its hooks run code that cannot be stopped/);
+  assert.deepEqual(fixture.failures, ["timeout", "start"]);
   await assert.rejects(
     open(DOUBLE, { ...options, loadTimeoutMs: 100 }),
     /cannot be stopped; they are to end first/,

@@ -38,6 +38,12 @@ type CallMessage = Extract<FromHookWorker, { readonly id: number }>;
 /** Why a worker had to be ended. */
 export type WorkerLoss = "timeout" | "memory" | "crash";
 
+/**
+ * Why a hook failed its request: it threw (whatever it was refused is thrown too), gave what it may not
+ * give, had to be ended, or there was no thread for it.
+ */
+export type HookFailure = "error" | "output" | WorkerLoss | "start";
+
 export interface HookPoolOptions {
   readonly model: string;
   readonly kind: HookKind;
@@ -61,6 +67,8 @@ export interface HookPoolOptions {
   readonly grants?: HookGrants;
   /** Told when a worker had to be ended. */
   readonly onWorkerLost?: (reason: WorkerLoss) => void;
+  /** Told of every call that failed through its hook. A hook that refuses a request has not failed. */
+  readonly onFailure?: (reason: HookFailure) => void;
   /** Given what hooks write to the console, in bounded lines at a bounded rate. */
   readonly onOutput?: (level: OutputLevel, text: string) => void;
 }
@@ -286,6 +294,7 @@ export class HookPool implements Disposable {
 
   #rejectWaiting(error: InternalError): void {
     for (const call of this.#waiting.splice(0)) {
+      this.#options.onFailure?.("start");
       clearTimeout(call.timer);
       call.reject(error);
     }
@@ -364,6 +373,7 @@ export class HookPool implements Disposable {
       this.#idle.splice(at, 1);
     }
     this.#end(lost, false);
+    if (lost.call) this.#options.onFailure?.(reason);
     clearTimeout(lost.call?.timer);
     lost.call?.reject(error);
     lost.call = undefined;
@@ -388,15 +398,21 @@ export class HookPool implements Disposable {
     const where = `${call.hook} of model ${JSON.stringify(this.#options.model)}`;
     if (message.type === "error") {
       const text = String(message.message).slice(0, 500);
-      const own = message.isRefusal === true
-        ? new InvalidArgumentError(`${where} refused the request: ${text}`)
-        : new InternalError(`${where} failed: ${text}`);
-      call.reject(session?.failure(message.sequence) ?? own);
+      const stage = session?.failure(message.sequence);
+      if (stage !== undefined) {
+        call.reject(stage);
+      } else if (message.isRefusal === true) {
+        call.reject(new InvalidArgumentError(`${where} refused the request: ${text}`));
+      } else {
+        this.#options.onFailure?.(message.isOutput === true ? "output" : "error");
+        call.reject(new InternalError(`${where} failed: ${text}`));
+      }
     } else {
       try {
         // Results in scratch memory are copied out before the session gives that memory back.
         call.resolve(checkTensors(message.outputs, { copyShared: true }));
       } catch (error) {
+        this.#options.onFailure?.("output");
         call.reject(new InternalError(`${where} gave ${(error as Error).message}`));
       }
     }

@@ -36,12 +36,13 @@ Deno.test("call() fails only its own request when the hook throws or gives nonse
         case 3: return [t, t];
         case 4: return [{ ...t, datatype: "FLOAT" }];
         case 5: return undefined;
+        case 6: return bundle.readBytes("/etc/hostname");
         default: return [t];
       }
     },
   });`);
   const messages = [];
-  for (let value = 0; value < 6; value++) {
+  for (let value = 0; value < 7; value++) {
     const [status, message] = await failure(fixture.pool.call("preprocess", [bytes([value])]));
     assert.equal(status, "INTERNAL");
     messages.push(message);
@@ -53,6 +54,7 @@ Deno.test("call() fails only its own request when the hook throws or gives nonse
   assert.match(messages[4]!, /unknown datatype FLOAT/);
   assert.deepEqual((await fixture.pool.call("preprocess", [bytes([7])]))[0]!.data[0], 7);
   assert.deepEqual(fixture.lost, []);
+  assert.deepEqual(fixture.failures, ["error", ...new Array(5).fill("output"), "error"]);
 });
 
 const STUBBORN = `register_model("m", {
@@ -75,6 +77,7 @@ Deno.test("a hook that loops, waits for ever, or lets errors go costs its reques
     assert.equal((await fixture.pool.call("preprocess", [bytes([9])]))[0]!.data[0], 9);
   }
   assert.deepEqual(fixture.lost, ["timeout", "timeout", "crash", "crash"]);
+  assert.deepEqual(fixture.failures, fixture.lost);
 });
 
 Deno.test("call() is bounded by the request's deadline, running or waiting", async () => {
@@ -178,6 +181,8 @@ Deno.test("run() ends with a sub-call's own status when it lets the failure thro
   const [status, message] = await run(2);
   assert.equal(status, "INTERNAL");
   assert.match(message, /run of model "m" failed: TypeError: glue: the queue is full/);
+  // The first was its stage's failure, not its own.
+  assert.deepEqual(fixture.failures, ["error"]);
 });
 
 Deno.test("run() works in scratch memory, which is given back whatever happens", async () => {
@@ -284,4 +289,6 @@ Deno.test("a hook refuses a request as its client's mistake with InvalidArgument
   assert.equal((await outcome(2))[0], "INTERNAL");
   assert.equal((await outcome(3))[0], "INTERNAL");
   assert.deepEqual(fixture.lost, []);
+  // A refusal is the client's failure.
+  assert.deepEqual(fixture.failures, ["error", "error"]);
 });

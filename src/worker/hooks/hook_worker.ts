@@ -230,14 +230,19 @@ async function load(options: HookLoad): Promise<void> {
 
 async function handle({ id, hook, inputs }: ToHookWorker & { type: "call" }): Promise<void> {
   const meta = hook === "run" ? current = new MetaCall(id, post) : undefined;
+  let isOutput = false;
   try {
     const functions = registered as unknown as Record<HookFunctionName, Run>;
     const outputs = await functions[hook]([...inputs], meta?.call as MetaCall["call"]);
+    isOutput = true;
     const { tensors, transfer } = packTensors(outputs);
     post({ type: "result", id, outputs: tensors }, transfer);
   } catch (error) {
     if (isRefusal(error)) post({ type: "error", id, message: reasonOf(error), isRefusal: true });
-    else post({ type: "error", id, message: describe(error), sequence: meta?.sequenceOf(error) });
+    else {
+      const sequence = meta?.sequenceOf(error);
+      post({ type: "error", id, message: describe(error), sequence, isOutput });
+    }
   } finally {
     endMs = undefined;
     if (current === meta) current = undefined;

@@ -90,6 +90,8 @@ export type FromHookWorker =
     readonly message: string;
     /** Whether the hook refused the request as its client's mistake. */
     readonly isRefusal?: boolean;
+    /** Whether the hook went well and gave what is no list of tensors. */
+    readonly isOutput?: boolean;
     /** The request of this call whose failure the hook let through, if that is what ended it. */
     readonly sequence?: number;
   }

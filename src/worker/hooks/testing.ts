@@ -11,6 +11,8 @@ export interface Fixture extends Disposable {
   readonly pool: HookPool;
   /** Why workers had to be ended, in order. */
   readonly lost: string[];
+  /** Why calls failed through their hook, in order. */
+  readonly failures: string[];
   /** What the hooks logged. */
   readonly output: string[];
   readonly directory: string;
@@ -27,6 +29,7 @@ export async function open(
     Deno.writeTextFileSync(join(directory, file), text);
   }
   const lost: string[] = [];
+  const failures: string[] = [];
   const output: string[] = [];
   try {
     const pool = await HookPool.open({
@@ -39,12 +42,14 @@ export async function open(
       callTimeoutMs: 300_000,
       loadTimeoutMs: 300_000,
       onWorkerLost: (reason) => lost.push(reason),
+      onFailure: (reason) => failures.push(reason),
       onOutput: (level, text) => output.push(`${level} ${text}`),
       ...options,
     });
     return {
       pool,
       lost,
+      failures,
       output,
       directory,
       [Symbol.dispose]() {
