@@ -60,6 +60,11 @@ export interface PlannedDispatch {
   readonly cost: number;
 }
 
+/** A size that planning has not chosen for so many dispatches of its model is measured again. */
+const REMEASURE_DISPATCHES = 64;
+/** How much better than the best it is taken to be then: enough to win where it fits as well. */
+const REMEASURE_SHARE = 0.999;
+
 /**
  * Committed work first, then the rest, each in order of arrival; taking from the front is O(1)
  * amortized. What a choice between queues needs is remembered until the queue or its costs change, so
@@ -79,6 +84,8 @@ export class ModelQueue {
   };
   /** Learned seconds per dispatch, by variant and size; changed by `learnCost`. */
   readonly costs = new Map<string, Map<number, number>>();
+  /** After how many dispatches each of them was last measured. */
+  readonly #measured = new Map<string, Map<number, number>>();
   /** Seconds that dispatches on the device are expected to take; they are not in the recent compute yet. */
   pendingCompute = 0;
   /** What has left is not kept alive by its place before the head: inputs may be large. */
@@ -159,6 +166,31 @@ export class ModelQueue {
       }
     }
     return longest;
+  }
+
+  /**
+   * The learned costs of a variant as planning a batch takes them. A size that has not run for long counts
+   * as no dearer per row than the best one: else a size whose first run happened to be slow would never be
+   * chosen, and so never be measured, again.
+   */
+  planningCosts(variantKey: string): ReadonlyMap<number, number> | undefined {
+    const costs = this.costs.get(variantKey);
+    if (costs === undefined || costs.size < 2) return costs;
+    const measured = this.#measured.get(variantKey)!;
+    const isStale = (size: number) =>
+      this.counters.dispatches - measured.get(size)! > REMEASURE_DISPATCHES;
+    let hasStale = false;
+    let best = Infinity;
+    for (const [size, cost] of costs) {
+      best = Math.min(best, cost / size);
+      hasStale ||= isStale(size);
+    }
+    if (!hasStale) return costs;
+    const planned = new Map<number, number>();
+    for (const [size, cost] of costs) {
+      planned.set(size, isStale(size) ? Math.min(cost, REMEASURE_SHARE * best * size) : cost);
+    }
+    return planned;
   }
 
   /** Whether the caller of one of the first `limit` has gone. */
@@ -331,7 +363,12 @@ export class ModelQueue {
   /** Blends a measured cost into what is known; the first measurement stands as it is. */
   learnCost(variantKey: string, size: number, seconds: number, alpha: number): void {
     let costs = this.costs.get(variantKey);
-    if (!costs) this.costs.set(variantKey, costs = new Map());
+    let measured = this.#measured.get(variantKey);
+    if (!costs || !measured) {
+      this.costs.set(variantKey, costs = new Map());
+      this.#measured.set(variantKey, measured = new Map());
+    }
+    measured.set(size, this.counters.dispatches);
     this.#planned = undefined;
     this.#largestCost = undefined;
     const known = costs.get(size);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { planBatch } from "./batch_plan.ts";
 import { DecayClock } from "./decay_clock.ts";
 import { ModelQueue, type QueuedWork } from "./queue.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
@@ -207,4 +208,55 @@ Deno.test("work that has left the queue is not kept alive by it", async () => {
   await new Promise<void>((resolve) => setTimeout(resolve));
   collect();
   assert.deepEqual(left.filter((reference) => reference.deref()), []);
+});
+
+Deno.test("planningCosts() lets a size that looked dear once be measured again, seldom", () => {
+  const queue = queueOf([]);
+  // The first run of the large size was held up: ten times what it takes.
+  queue.learnCost("", 16, 0.016, 0.2);
+  queue.learnCost("", 32, 0.2, 0.2);
+  const run = (size: number, computeSeconds: number) =>
+    queue.record({
+      ...{ variantKey: "", size, rows: size, requests: size, computeSeconds, scale: 1 },
+      costAlpha: 0.2,
+    });
+  const chosen = () =>
+    planBatch(Array.from({ length: 64 }, () => ({ rows: 1, variantKey: "" })), {
+      sizes: [16, 32],
+      isCoalescable: true,
+      maxRows: undefined,
+      costs: queue.planningCosts(""),
+    }).size;
+  const sizes: number[] = [];
+  for (let dispatch = 0; dispatch < 2_000; dispatch++) {
+    const size = chosen();
+    sizes.push(size);
+    run(size, size === 16 ? 0.016 : 0.02);
+  }
+  assert.equal(sizes[0], 16);
+  // What it really takes is found out, and it is chosen from then on.
+  assert.ok(sizes.slice(-500).filter((size) => size === 32).length > 480);
+  // Until then it cost one dispatch in 65.
+  assert.equal(sizes.slice(0, 130).filter((size) => size === 32).length, 1);
+});
+
+Deno.test("planningCosts() leaves a size alone that is dearer every time", () => {
+  const queue = queueOf([]);
+  queue.learnCost("", 16, 0.016, 0.2);
+  queue.learnCost("", 32, 0.064, 0.2);
+  let large = 0;
+  for (let dispatch = 0; dispatch < 650; dispatch++) {
+    const { size } = planBatch(Array.from({ length: 64 }, () => ({ rows: 1, variantKey: "" })), {
+      sizes: [16, 32],
+      isCoalescable: true,
+      maxRows: undefined,
+      costs: queue.planningCosts(""),
+    });
+    if (size === 32) large++;
+    queue.record({
+      ...{ variantKey: "", size, rows: size, requests: size, scale: 1, costAlpha: 0.2 },
+      computeSeconds: size === 16 ? 0.016 : 0.064,
+    });
+  }
+  assert.equal(large, 9);
 });

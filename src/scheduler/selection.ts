@@ -147,9 +147,10 @@ function plannedDispatch(queue: ModelQueue): PlannedDispatch {
   const sizes = model.sizes(variantKey);
   if (!sizes) throw new InternalError(`Model ${JSON.stringify(model.name)} has no such variant`);
   const { isCoalescable, maxRows } = model;
-  const costs = queue.costs.get(variantKey);
+  const costs = queue.planningCosts(variantKey);
   const plan = planBatch(queue, { sizes, isCoalescable, maxRows, costs });
-  return { model, queue, plan, cost: costs?.get(plan.size) ?? DEFAULT_COST_SECONDS };
+  const cost = queue.costs.get(variantKey)?.get(plan.size) ?? DEFAULT_COST_SECONDS;
+  return { model, queue, plan, cost };
 }
 
 /** Whether no request that is still to come can change the batch: there are enough for the largest. */

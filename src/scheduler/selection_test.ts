@@ -84,7 +84,12 @@ async function replay(
       const [front] = all;
       if (!front || !runnable.get(name)) continue;
       const costs = queue.costs.get(front.variantKey);
-      const plan = planBatch(all, { sizes: SIZES, isCoalescable: true, maxRows: undefined, costs });
+      const plan = planBatch(all, {
+        sizes: SIZES,
+        isCoalescable: true,
+        maxRows: undefined,
+        costs: queue.planningCosts(front.variantKey),
+      });
       const deadlines = all.map(({ deadlineMs }) => deadlineMs ?? Infinity);
       fit.push({
         all,
