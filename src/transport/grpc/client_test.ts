@@ -556,6 +556,7 @@ Deno.test("GrpcClient moves to another connection when the server goes away in g
           done.push(client.unary("/t.T/Echo", [pattern(10)]));
         }
         await new Promise((resolve) => setTimeout(resolve, 2));
+        await until(() => connections.length > 0);
         void connections.at(-1)!.drain();
       }
       await Promise.all(done);
