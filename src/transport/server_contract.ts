@@ -201,18 +201,25 @@ export function testServerContract(
   });
 
   check("ends a call at its deadline and aborts the handler", async (rig) => {
-    // Connected, so that the time of the call under test does not run out on the way.
-    await rig.call("/t.T/Echo", { requests: [pattern(1)] });
-    const started = performance.now();
-    const { code } = await rig.call("/t.T/Hang", { options: { deadline: Date.now() + 250 } });
-    assert.equal(code, grpc.status.DEADLINE_EXCEEDED);
-    const elapsed = performance.now() - started;
-    const call = rig.seen.at(-1)!;
-    assert.equal(call.path, "/t.T/Hang");
-    assert.ok(call.deadlineMs! > started && call.deadlineMs! <= started + elapsed + 250);
-    await until(() => call.isAborted && rig.ended.length === 2);
-    assert.equal(call.signal.reason.status, "DEADLINE_EXCEEDED");
-    assert.equal(rig.ended[1], "/t.T/Hang DEADLINE_EXCEEDED");
+    // On a busy machine a call's time may be over before the server hears of it, or the client's end of it
+    // may come before the server's own: then the next call has more time.
+    for (let milliseconds = 80;; milliseconds *= 2) {
+      rig.seen.length = rig.ended.length = 0;
+      const started = performance.now();
+      const { code } = await rig.call("/t.T/Hang", {
+        options: { deadline: Date.now() + milliseconds },
+      });
+      assert.equal(code, grpc.status.DEADLINE_EXCEEDED);
+      const [call] = rig.seen;
+      if (call === undefined) continue;
+      // The client's limit, as of its arrival here.
+      assert.ok(call.deadlineMs! > started && call.deadlineMs! < performance.now() + milliseconds);
+      await until(() => call.isAborted && rig.ended.length === 1);
+      if (call.signal.reason.status === "CANCELLED" && milliseconds < 5_000) continue;
+      assert.equal(call.signal.reason.status, "DEADLINE_EXCEEDED");
+      assert.deepEqual(rig.ended, ["/t.T/Hang DEADLINE_EXCEEDED"]);
+      return;
+    }
   });
 
   check("aborts the handler when the caller cancels", async (rig) => {
