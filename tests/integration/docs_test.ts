@@ -278,7 +278,7 @@ Deno.test("the checklist is complete, and everything that it names exists", () =
 
 /** Flags of other programs that the manual speaks of. */
 const FOREIGN_FLAGS = new Set([
-  ...["allow-all", "no-remote"],
+  ...["allow-all", "initial-old-space-size", "no-remote"],
   ...["build-arg", "gpus", "ipc", "read-only", "shm-size", "user"],
 ]);
 
