@@ -36,6 +36,12 @@ export interface BatchPlan {
   readonly rows: number;
 }
 
+/**
+ * Sizes that cost at most this much more per row than the cheapest are as good, and the one that serves most
+ * rows is run. Measured costs differ that much by chance, and leave out what each dispatch costs the host.
+ */
+const AS_GOOD = 1.1;
+
 /** The smallest compiled size that holds `rows`, or `undefined` when none does. */
 export function smallestFit(sizes: readonly number[], rows: number): number | undefined {
   return sizes.find((size) => size === 0 || size >= rows);
@@ -44,8 +50,8 @@ export function smallestFit(sizes: readonly number[], rows: number): number | un
 /**
  * Plans one dispatch. The original chose a size from all queued rows and then filled it with whole
  * requests, so 1 + 4 rows ran as one row padded to 4. Here requests are taken while they fit the largest
- * size (and the cap), and among the prefixes that fit, the one is chosen that costs least per row served;
- * ties go to the longer prefix. Before costs are known that is the fullest batch. Afterwards twenty rows
+ * size (and the cap), and among the prefixes that fit, the longest is chosen of those that cost least per
+ * row served, or hardly more. Before costs are known that is the fullest batch. Afterwards twenty rows
  * of a model compiled for 1 and 32 run as one padded 32 when that is really cheaper than twenty single
  * dispatches, which a rule over row counts alone cannot see. No request waits for others.
  *
@@ -57,7 +63,8 @@ export function planBatch(queue: Iterable<PlannedRequest>, options: PlanOptions)
   const cap = Math.min(maxSize, options.maxRows ?? Infinity);
   const costs = sizes.every((size) => options.costs?.has(size)) ? options.costs : undefined;
   let best: BatchPlan | undefined;
-  let bestCost = Infinity;
+  let leastCost = Infinity;
+  const asGood = costs === undefined ? 1 : AS_GOOD;
   let take = 0;
   let rows = 0;
   let front: PlannedRequest | undefined;
@@ -73,10 +80,8 @@ export function planBatch(queue: Iterable<PlannedRequest>, options: PlanOptions)
     const size = smallestFit(sizes, rows);
     if (size === undefined) break;
     const cost = (costs?.get(size) ?? size) / rows;
-    if (cost <= bestCost) {
-      best = { take, size, rows };
-      bestCost = cost;
-    }
+    leastCost = Math.min(leastCost, cost);
+    if (cost <= asGood * leastCost) best = { take, size, rows };
     if (rows >= cap) break;
   }
   if (best === undefined) throw new RangeError(`no compiled size holds ${rows} rows`);

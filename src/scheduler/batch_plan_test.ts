@@ -55,3 +55,17 @@ Deno.test("planBatch() pads a large size when measured costs say it is cheaper p
   // One size not measured yet: row counts decide.
   assert.equal(plan([1, 32], rows, { costs: new Map([[32, 80e-6]]) }).take, 1);
 });
+
+Deno.test("planBatch() takes more rows where that costs hardly more for each", () => {
+  const rows = Array(40).fill(1);
+  const costs = (large: number) => new Map([[1, 40e-6], [16, 160e-6], [32, large]]);
+  assert.equal(plan([1, 16, 32], rows, { costs: costs(350e-6) }).take, 32);
+  assert.equal(plan([1, 16, 32], rows, { costs: costs(360e-6) }).take, 16);
+  // Fifteen rows, one of them padding, instead of fifteen dispatches.
+  const linear = new Map([[1, 10e-6], [16, 160e-6]]);
+  assert.deepEqual(plan([1, 16], Array(15).fill(1), { costs: linear }), {
+    take: 15,
+    size: 16,
+    rows: 15,
+  });
+});
