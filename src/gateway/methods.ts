@@ -40,7 +40,15 @@ export function gatewayMethods(options: GatewayMethodsOptions): MethodTable {
     }],
     ...broadcast.methods(),
     ...fleetService(fleet),
-    ...schedulingService({ mode, control: router.control }),
+    ...schedulingService({
+      mode,
+      control: router.control,
+      nameOf: (worker) => {
+        const name = fleet.pool.get(worker)?.name ?? worker;
+        // One that nobody named is called by its address.
+        return name === worker ? "" : name;
+      },
+    }),
     ...healthMethods(health),
     ...reflectionMethods({ files: [file_inference_grpc_service, file_reactant_control_control] }),
   ]);

@@ -17,17 +17,21 @@ import type {
 } from "./packing/mod.ts";
 import { ALL_REPLICAS } from "./scheduling_changes.ts";
 
+/** The friendly name of the worker at an address; empty when it has none. */
+export type WorkerNames = (worker: string) => string;
+
 /** Everything there is to say. */
 export function statusMessage(
   mode: string,
   control: SchedulingControl,
+  nameOf: WorkerNames,
 ): MessageInitShape<typeof GetSchedulingStatusResponseSchema> {
   return {
     mode,
     policy: policyMessage(control),
     repack: repackMessage(control.repack),
-    models: control.models().map(modelMessage),
-    workers: control.workers().map(workerMessage),
+    models: control.models().map((model) => modelMessage(model, nameOf)),
+    workers: control.workers().map((worker) => workerMessage(worker, nameOf)),
     warnings: control.warnings(),
   };
 }
@@ -82,6 +86,7 @@ export function replicasValue(replicas: Replicas | undefined): bigint {
 
 function modelMessage(
   model: ModelPackingStatus,
+  nameOf: WorkerNames,
 ): MessageInitShape<typeof ModelSchedulingStatusSchema> {
   return {
     name: model.name,
@@ -92,6 +97,7 @@ function modelMessage(
       weight,
       outstanding: BigInt(outstanding),
       routedTotal: BigInt(routedTotal),
+      workerName: nameOf(worker),
     })),
     utilization: model.utilization,
     arrivalRate: model.arrivalRate,
@@ -107,6 +113,7 @@ function modelMessage(
 
 function workerMessage(
   worker: WorkerPackingStatus,
+  nameOf: WorkerNames,
 ): MessageInitShape<typeof WorkerSchedulingStatusSchema> {
   const { assignedWeightBytes, weightBudgetBytes } = worker;
   return {
@@ -117,5 +124,6 @@ function workerMessage(
     assignedWeightBytes: BigInt(assignedWeightBytes),
     weightBudgetBytes: BigInt(weightBudgetBytes),
     oversubscribed: weightBudgetBytes > 0 && assignedWeightBytes > weightBudgetBytes,
+    workerName: nameOf(worker.worker),
   };
 }

@@ -18,6 +18,7 @@ import {
   repackMessage,
   replicasValue,
   statusMessage,
+  type WorkerNames,
 } from "./scheduling_messages.ts";
 import { localMethod } from "./worker_rpc.ts";
 
@@ -28,6 +29,7 @@ export interface SchedulingServiceOptions {
   readonly mode: SchedulingMode;
   /** The router's; `undefined` in modes without placement, where nothing can be changed. */
   readonly control: SchedulingControl | undefined;
+  readonly nameOf: WorkerNames;
 }
 
 /** The methods of the service, by path. Changes live in memory: a restart is back to the configuration. */
@@ -44,7 +46,10 @@ export function schedulingService(options: SchedulingServiceOptions): MethodTabl
   return new Map([
     localMethod(
       service.getSchedulingStatus,
-      () => options.control === undefined ? { mode } : statusMessage(mode, options.control),
+      () =>
+        options.control === undefined
+          ? { mode }
+          : statusMessage(mode, options.control, options.nameOf),
     ),
     localMethod(service.setSchedulingPolicy, (request) => {
       const subject = control();

@@ -36,6 +36,7 @@ class Subject {
     this.methods = schedulingService({
       mode: options.scheduling.mode,
       control: this.router.control,
+      nameOf: (worker) => worker === "b" ? "" : `worker-${worker}`,
     });
   }
 
@@ -127,6 +128,8 @@ Deno.test("scheduling service: status of a running fleet", async () => {
     m!.replicas.map(({ worker, weight, outstanding }) => [worker, weight, outstanding]),
     [["a", 0.5, 3n], ["b", 0.5, 0n]],
   );
+  assert.deepEqual(m!.replicas.map(({ workerName }) => workerName), ["worker-a", ""]);
+  assert.deepEqual(workers.map(({ workerName }) => workerName), ["worker-a", "", "worker-c"]);
   assert.deepEqual(
     workers.map(({ worker, ready, modelsPlaced, inflightCompute }) => [
       worker,

@@ -81,6 +81,33 @@ Deno.test("ctl shows and changes a packing gateway", async () => {
   assert.match(residency.err, /a gateway leaves it to its workers; give a worker's address/);
 });
 
+Deno.test("ctl shows workers by their names, with their addresses", async () => {
+  await using a = await FakeWorker.start({ models: ["m"] });
+  await using b = await FakeWorker.start({ models: ["m"] });
+  await using gateway = await startTestGateway({
+    endpoints: [a.id, b.id],
+    // A worker without a name is called by its address.
+    yaml: `${PACKING.replaceAll("replicas: 1", "replicas: all")}\nworker_names: [left, "${b.id}"]`,
+  });
+  const port = gateway.grpcPort;
+  const { out } = await ctl(port, "status");
+  assert.match(out, new RegExp(`^left \\(${a.id}\\) +yes `, "m"));
+  assert.match(out, new RegExp(`^${b.id} +yes `, "m"));
+  assert.match(
+    (await ctl(port, "models", "m")).out,
+    new RegExp(` (left ${b.id}|${b.id} left)$`, "m"),
+  );
+
+  const { workers, models } = JSON.parse((await ctl(port, "status", "--json")).out);
+  type Named = { worker: string; worker_name: string };
+  const names = (list: Named[]) =>
+    list.map(({ worker, worker_name }) => [worker, worker_name]).sort();
+  const expected = [[a.id, "left"], [b.id, ""]].sort();
+  assert.deepEqual(names(workers), expected);
+  const [{ replicas }] = models.filter(({ name }: { name: string }) => name === "m");
+  assert.deepEqual(names(replicas), expected);
+});
+
 Deno.test("ctl shows what a gateway without placement knows", async () => {
   await using a = await FakeWorker.start({ models: ["m"] });
   await using gateway = await startTestGateway({ endpoints: [a.id] });

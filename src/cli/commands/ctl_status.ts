@@ -135,7 +135,7 @@ function showGateway(
   printTable([
     ["WORKER", "READY", "MODELS", "WORK IN FLIGHT", "WEIGHTS", "BUDGET", ""],
     ...workers.map((worker) => [
-      worker.worker,
+      nameAndAddress(worker),
       worker.ready ? "yes" : "no",
       String(worker.modelsPlaced),
       number(worker.inflightCompute),
@@ -145,6 +145,21 @@ function showGateway(
     ]),
   ], print);
   for (const warning of warnings) print(`warning: ${warning}`);
+}
+
+/** A worker as the gateway says it: one that nobody named has its address only. */
+type NamedWorker = { readonly worker: string; readonly workerName: string };
+
+/** Both, as "ctl status" lists the workers. A worker found by its host's name has its address in its own. */
+function nameAndAddress({ worker, workerName }: NamedWorker): string {
+  return workerName === "" || workerName.endsWith(`@${worker}`)
+    ? workerName || worker
+    : `${workerName} (${worker})`;
+}
+
+/** The name, for lists of workers: "ctl status" has the addresses. */
+function shortName({ worker, workerName }: NamedWorker): string {
+  return workerName || worker;
 }
 
 function describePolicy(policy: SchedulingPolicy): string {
@@ -197,7 +212,7 @@ function gatewayModelRows(models: readonly ModelSchedulingStatus[]): string[][] 
       `${model.fillMode} ${model.fillQuantum}`,
       String(model.replicas.reduce((sum, replica) => sum + replica.outstanding, 0n)),
       String(model.replicas.reduce((sum, replica) => sum + replica.routedTotal, 0n)),
-      (model.placed ? model.replicas.map(({ worker }) => worker).join(" ") : "not placed") +
+      (model.placed ? model.replicas.map(shortName).join(" ") : "not placed") +
       (model.drifted ? " (not on every worker)" : ""),
     ]),
   ];
