@@ -34,6 +34,8 @@ export async function listenGrpc(options: {
       maxSendBytes: grpc.maxSendMsgBytes,
       tls: secured,
       onHandlerError: (error, path) => logger.error("call failed", { path, error }),
+      onAcceptError: (error) =>
+        logger.warn("gRPC connections cannot be accepted", { reason: messageOf(error) }),
     });
   } catch (error) {
     throw new ConfigError(

@@ -2,6 +2,7 @@
 
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { pause } from "../pause.ts";
 import { buildInfo } from "../standalone.ts";
 import { pageFile } from "./page_files.ts";
 import { METRICS_CONTENT_TYPE } from "./registry.ts";
@@ -33,6 +34,11 @@ export interface HttpEndpoint extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** How long to wait before listening again, for want of descriptors for instance. */
+const REOPEN_MS = 500;
+/** How often at most the log says that nobody can connect. */
+const WARNING_INTERVAL_MS = 60_000;
+
 /**
  * Serves `/metrics`, `/healthz` (the process answers), `/readyz` (it can infer) and the page at `/` with what
  * it reads, `/status`, to any method; everything else is 404. A failure while answering is a 500 and a log line, never more.
@@ -42,9 +48,8 @@ export interface HttpEndpoint extends AsyncDisposable {
 export function serveHttp(options: HttpEndpointOptions): HttpEndpoint {
   const { hostname, port, logger } = options;
   const cut = new AbortController();
-  let server: Deno.HttpServer<Deno.NetAddr>;
-  try {
-    server = Deno.serve({
+  const open = (port: number) =>
+    Deno.serve({
       hostname,
       port,
       signal: cut.signal,
@@ -54,6 +59,9 @@ export function serveHttp(options: HttpEndpointOptions): HttpEndpoint {
         return plain(500, "internal error");
       },
     }, (request) => answer(request, options));
+  let server: Deno.HttpServer<Deno.NetAddr>;
+  try {
+    server = open(port);
   } catch (error) {
     const reason = error instanceof Deno.errors.AddrInUse ? "it is in use" : messageOf(error);
     throw new ConfigError(
@@ -62,14 +70,11 @@ export function serveHttp(options: HttpEndpointOptions): HttpEndpoint {
       { cause: error },
     );
   }
-  let closing: Promise<void> | undefined;
+  const serving = keepServing(server, () => open(server.addr.port), cut.signal, logger);
   const close = () => {
-    if (closing === undefined) {
-      closing = server.finished;
-      // Not `shutdown()`, which waits for as long as a client takes to read its answer.
-      cut.abort();
-    }
-    return closing;
+    // Not `shutdown()`, which waits for as long as a client takes to read its answer.
+    cut.abort();
+    return serving;
   };
   return {
     hostname: server.addr.hostname,
@@ -77,6 +82,33 @@ export function serveHttp(options: HttpEndpointOptions): HttpEndpoint {
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+/**
+ * Deno ends a server when accepting one connection fails, as it does in want of descriptors: listens
+ * again then, on the same port. Resolves when the server has ended for the signal's sake.
+ */
+async function keepServing(
+  server: Deno.HttpServer,
+  open: () => Deno.HttpServer,
+  signal: AbortSignal,
+  logger: Logger,
+): Promise<void> {
+  let warnedMs = -Infinity;
+  for (let current: Deno.HttpServer | undefined = server; !signal.aborted;) {
+    try {
+      await current?.finished;
+      if (current !== undefined) return;
+      current = open();
+    } catch (error) {
+      current = undefined;
+      if (performance.now() - warnedMs >= WARNING_INTERVAL_MS) {
+        warnedMs = performance.now();
+        logger.warn("HTTP connections cannot be accepted", { reason: messageOf(error) });
+      }
+      await pause(REOPEN_MS, signal);
+    }
+  }
 }
 
 async function answer(request: Request, options: HttpEndpointOptions): Promise<Response> {

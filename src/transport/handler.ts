@@ -89,6 +89,11 @@ export interface ServerOptions {
   /** Told of every unexpected failure of a handler. */
   readonly onHandlerError?: (error: unknown, path: string) => void;
   /**
+   * Told that nobody can connect, for want of descriptors for instance: at most once a minute, and only
+   * by the native transport.
+   */
+  readonly onAcceptError?: (error: unknown) => void;
+  /**
    * Told of every call that ended, with its status name (`OK` included): also of calls that never
    * reached a handler. For metrics.
    */

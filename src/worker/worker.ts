@@ -431,6 +431,8 @@ async function listen(
       },
       onCallEnd: (path, status) => metrics.rpcEnded(path, status),
       onHandlerError: (error, path) => logger.error("call failed", { path, error }),
+      onAcceptError: (error) =>
+        logger.warn("gRPC connections cannot be accepted", { reason: messageOf(error) }),
     });
   } catch (error) {
     throw new ConfigError(

@@ -53,7 +53,8 @@ class NativeServer implements GrpcServer, CallHost {
       return call;
     };
     const onError = (error: unknown) => this.handlerFailed(error, "");
-    this.#listener = listenHttp2(target, { onError }, onStream);
+    const onAcceptError = (error: unknown) => guarded(() => options.onAcceptError?.(error));
+    this.#listener = listenHttp2(target, { onError, onAcceptError }, onStream);
   }
 
   get port(): number {

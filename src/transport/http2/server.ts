@@ -26,8 +26,10 @@ export interface Http2ListenOptions extends Http2Options {
   readonly maxConnections?: number;
   /** Time for a TLS handshake. Default 10 s. */
   readonly handshakeTimeoutMs?: number;
-  /** Told of connections that failed before they spoke HTTP/2, and of accept errors. */
+  /** Told of connections that failed before they spoke HTTP/2. */
   readonly onConnectionError?: (message: string, peer: string) => void;
+  /** Told that nobody can connect, for want of descriptors for instance: at most once a minute. */
+  readonly onAcceptError?: (error: unknown) => void;
 }
 
 /** A listener and its connections. */
@@ -46,6 +48,8 @@ export interface Http2Listener {
 
 /** How long to wait after accept failed, for want of descriptors for instance. */
 const ACCEPT_RETRY_MS = 50;
+/** How often at most somebody is told of that. */
+const ACCEPT_REPORT_MS = 60_000;
 
 /** Starts listening. Throws what `Deno.listen` throws when the address cannot be had. */
 export function listenHttp2(
@@ -107,13 +111,17 @@ class Listener implements Http2Listener {
   }
 
   async #accept(): Promise<void> {
+    let reportedMs = -Infinity;
     while (this.#shutdown === undefined) {
       let conn: Deno.Conn;
       try {
         conn = await this.#listener.accept();
       } catch (error) {
         if (this.#shutdown !== undefined || error instanceof Deno.errors.BadResource) return;
-        this.#options.onConnectionError?.(messageOf(error), "");
+        if (performance.now() - reportedMs >= ACCEPT_REPORT_MS) {
+          reportedMs = performance.now();
+          this.#options.onAcceptError?.(error);
+        }
         await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
         continue;
       }
