@@ -29,7 +29,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "ffi/pjrt": [],
   "tensor": ["errors.ts"],
   "config": ["errors.ts", "nearest.ts", "standalone.ts"],
-  "metrics": ["errors.ts", "log.ts", "standalone.ts"],
+  "metrics": ["errors.ts", "log.ts", "pause.ts", "standalone.ts"],
   "transport": ["errors.ts", "log.ts"],
   "protocol": ["tensor", "errors.ts"],
   "bundle": ["ffi/libc", "tensor", "errors.ts", "log.ts", "nearest.ts", "standalone.ts"],
