@@ -9,6 +9,7 @@ import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { NamedTensor } from "../../tensor/mod.ts";
 import { boundAllocations } from "./allocation.ts";
+import { keepHeapSmall } from "./garbage.ts";
 import { type Guard, makeGuard } from "./guard.ts";
 import { helpers } from "./helpers/mod.ts";
 import { compileHookFile } from "./hook_module.ts";
@@ -152,8 +153,11 @@ function watchThread(memoryBytes: number, collect: () => void): void {
   const heapLimit = getHeapStatistics().heap_size_limit;
   // Buffers that native code made are only seen once they are there; a refused one is garbage by now.
   const isOver = () => getHeapStatistics().external_memory > 2 * memoryBytes;
+  const usedBytes = () => getHeapStatistics().used_heap_size;
+  const collectIfWorthwhile = keepHeapSmall({ usedBytes, collect, now });
   repeat(() => {
     if (getHeapStatistics().heap_size_limit > heapLimit) return post({ type: "exhausted" });
+    if (endMs === undefined) collectIfWorthwhile();
     if (!isOver()) return;
     collect();
     if (isOver()) post({ type: "exhausted" });
