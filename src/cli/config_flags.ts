@@ -14,7 +14,7 @@ export const CONFIG_FLAGS: readonly FlagSpec[] = [
   {
     name: "node-file",
     kind: "value",
-    placeholder: "PATH",
+    placeholder: "FILE",
     help:
       "YAML file that describes this machine; none: /etc/reactantserver/node.yaml where there is " +
       "one, else the bundles of a folder on the devices found",
@@ -72,7 +72,7 @@ export const NODE_FLAGS: readonly FlagSpec[] = [
   {
     name: "runtime-dir",
     kind: "value",
-    placeholder: "PATH",
+    placeholder: "DIR",
     help: "where the node file with the workers filled in is written",
     variable: "REACTANT_RUNTIME_DIR",
     default: "/run/reactantserver",
@@ -81,7 +81,7 @@ export const NODE_FLAGS: readonly FlagSpec[] = [
   {
     name: "gateway-file",
     kind: "value",
-    placeholder: "PATH",
+    placeholder: "FILE",
     help: "the gateway's YAML file; none: /etc/reactantserver/gateway.yml where there is one",
     variable: "REACTANT_GATEWAY_FILE",
     group: "gateway",

@@ -11,7 +11,10 @@ export interface FlagSpec {
   readonly name: string;
   /** `switch` takes no value, or `=true` / `=false`; `list` may be repeated. */
   readonly kind: "value" | "switch" | "list";
-  /** Stands for the value in `--help`. */
+  /**
+   * Stands for the value in `--help`, and says what shells complete: words in small letters between `|`
+   * are values, `FILE` and `DIR` are paths, anything else is unknown.
+   */
   readonly placeholder?: string;
   readonly help: string;
   readonly short?: string;
@@ -54,7 +57,7 @@ function keyFlag({ flag, variable, row }: Key, group: string): FlagSpec {
   return {
     name: flag,
     kind: row.kind === "boolean" ? "switch" : row.kind === "list" ? "list" : "value",
-    placeholder: placeholderOf(row.kind, row.expects),
+    placeholder: placeholderOf(row),
     help: row.help,
     variable,
     default: describeDefault(row.default),
@@ -127,7 +130,8 @@ function plainValue(rawName: string, value: string | undefined, isInline: boolea
   return value;
 }
 
-function placeholderOf(kind: string, expects: string): string {
+function placeholderOf({ kind, expects, holds }: Key["row"]): string {
+  if (holds !== undefined) return holds === "file" ? "FILE" : "DIR";
   switch (kind) {
     case "choice":
       return expects.replace(/^one of /, "").replaceAll(", ", "|");

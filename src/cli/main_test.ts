@@ -20,7 +20,7 @@ Deno.test("main() lists the commands, and each command's flags with variable and
   const serve = await run("serve", "--help");
   assert.equal(serve.code, EXIT.ok);
   assert.match(serve.out, /--port N\n.*default 8080; INFERENCE_SERVER_ENDPOINTS_PORT\)/);
-  assert.match(serve.out, /--pjrt-plugin TEXT\n.*REACTANT_PJRT_PLUGIN\)/);
+  assert.match(serve.out, /--pjrt-plugin FILE\n.*REACTANT_PJRT_PLUGIN\)/);
   assert.match(serve.out, /--\[no-\]preallocate\n/);
   assert.match(serve.out, /Flags \(scheduler\):/);
   assert.equal((await run("--port", "1", "--help")).out, serve.out);

@@ -214,7 +214,7 @@ export const GATEWAY_ROWS: RowTree<GatewayConfig> = {
     variable: "REACTANT_GATEWAY_WORKER_NAMES",
     expects: "a list of names",
     fits: (item) => item.trim() !== "",
-    help: "the workers' names in metrics, in the order of the workers",
+    help: "the workers' names in metrics and `ctl`, in the order of the workers",
   }),
   grpc: {
     maxRecvMsgBytes: integer(MESSAGE_BYTES, {
@@ -246,7 +246,10 @@ export const GATEWAY_ROWS: RowTree<GatewayConfig> = {
     }),
     tls: {
       enabled: boolean(false, { help: "speak TLS with the workers" }),
-      caFile: text("", { help: "PEM authorities trusted for them besides the system's" }),
+      caFile: text("", {
+        holds: "file",
+        help: "PEM authorities trusted for them besides the system's",
+      }),
       serverName: text("", { help: "what their certificates must name; empty: the host" }),
     },
   },
@@ -280,9 +283,15 @@ export const GATEWAY_ROWS: RowTree<GatewayConfig> = {
     format: choice("json", ["text", "json"], { help: "log lines for people or for machines" }),
   },
   tls: {
-    certFile: text("", { help: "PEM certificate chain; with a key it turns TLS on" }),
-    keyFile: text("", { help: "PEM private key of that certificate" }),
-    clientCaFile: text("", { help: "PEM authorities clients must be signed by (mutual TLS)" }),
+    certFile: text("", {
+      holds: "file",
+      help: "PEM certificate chain; with a key it turns TLS on",
+    }),
+    keyFile: text("", { holds: "file", help: "PEM private key of that certificate" }),
+    clientCaFile: text("", {
+      holds: "file",
+      help: "PEM authorities clients must be signed by (mutual TLS)",
+    }),
   },
   scheduling: SCHEDULING_ROWS,
 };

@@ -20,6 +20,8 @@ export interface Row<T extends Leaf = Leaf> {
   readonly variable?: string;
   /** Flag without its dashes, when it is not the last part of the path. */
   readonly flag?: string;
+  /** What a text or list names on disk, so that shells can complete it. */
+  readonly holds?: "file" | "folder";
   /** A value as YAML gave it (integers as `bigint`); `undefined` when it does not fit. */
   readonly fromFile: (value: unknown) => T | undefined;
   /** The text of a variable or flag; `undefined` when it does not fit. */
@@ -30,6 +32,7 @@ interface Names {
   readonly help: string;
   readonly variable?: string;
   readonly flag?: string;
+  readonly holds?: "file" | "folder";
 }
 
 /** Bounds of a number, all optional. */
@@ -184,7 +187,8 @@ export function parseBoolean(text: string): boolean | undefined {
 }
 
 function names(options: Names): Names {
-  return { help: options.help, variable: options.variable, flag: options.flag };
+  const { help, variable, flag, holds } = options;
+  return { help, variable, flag, holds };
 }
 
 function within(value: number, { min, above, max, below }: Bounds): boolean {

@@ -181,9 +181,13 @@ const MESSAGE_BYTES = 536_870_912;
 export const SERVER_ROWS: RowTree<ServerConfig> = {
   modelDirs: list([], {
     flag: "model-dir",
+    holds: "folder",
     help: "folder of bundles",
   }),
-  cacheDir: text("", { help: "folder for what can be rebuilt (compiled programs); empty: none" }),
+  cacheDir: text("", {
+    holds: "folder",
+    help: "folder for what can be rebuilt (compiled programs); empty: none",
+  }),
   cacheMaxBytes: integer(8 * 2 ** 30, {
     min: 0,
     help: "compiled programs kept in that folder, in bytes; 0: no bound",
@@ -207,6 +211,7 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
     }),
     pjrtPlugin: text("", {
       variable: "REACTANT_PJRT_PLUGIN",
+      holds: "file",
       help: "path of the PJRT plugin; empty: the one that setup fetched",
     }),
     deviceOrdinal: integer(0, { min: 0, help: "index among the visible devices" }),
@@ -235,7 +240,10 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
     autotuneCache: boolean(undefined, {
       help: "keep autotuning results on disk; unset: the runtime's default",
     }),
-    autotuneCacheDir: text("", { help: "folder for them; empty: the runtime's default" }),
+    autotuneCacheDir: text("", {
+      holds: "folder",
+      help: "folder for them; empty: the runtime's default",
+    }),
     numerics: choice("auto", ["f32", "auto", "tf32"], {
       help: "precision of float32 matrix products on a GPU",
     }),
@@ -332,9 +340,12 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
       flag: "grpc-transport",
       help: "implementation that serves the gRPC port",
     }),
-    tlsCert: text("", { help: "PEM certificate chain; with a key it turns TLS on" }),
-    tlsKey: text("", { help: "PEM private key of that certificate" }),
-    tlsClientCa: text("", { help: "PEM authorities clients must be signed by (mutual TLS)" }),
+    tlsCert: text("", { holds: "file", help: "PEM certificate chain; with a key it turns TLS on" }),
+    tlsKey: text("", { holds: "file", help: "PEM private key of that certificate" }),
+    tlsClientCa: text("", {
+      holds: "file",
+      help: "PEM authorities clients must be signed by (mutual TLS)",
+    }),
     shutdownGraceSeconds: number(10, {
       min: 0,
       max: 86_400,

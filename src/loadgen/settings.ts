@@ -22,9 +22,15 @@ export interface Setting<T> {
 /** What a value should have been. */
 class Expected extends Error {}
 
-function text(flag: string, value: string, group: string, help: string): Setting<string> {
+function text(
+  flag: string,
+  value: string,
+  group: string,
+  help: string,
+  placeholder = "TEXT",
+): Setting<string> {
   return {
-    ...names(flag, group, help, "TEXT"),
+    ...names(flag, group, help, placeholder),
     default: value,
     shownDefault: value,
     read: (given) => given.trim(),
@@ -122,6 +128,7 @@ export const LOADGEN_SETTINGS = {
     "target",
     "folder of bundles to take shapes and goldens from; default: what the server says, and " +
       "/var/lib/reactantserver/models when it says nothing",
+    "DIR",
   ),
   models: list("models", "target", "only these, each with an optional weight: `a=3,b`"),
   skipInternal: onOff("skip-internal", true, "target", "leave out models that metas call"),
@@ -241,7 +248,13 @@ export const LOADGEN_SETTINGS = {
     "report intervals without an answer, while requests wait, before giving up; 0: never",
   ),
   reportSeconds: number("report-seconds", 30, seconds(0.1), "output", "time between report lines"),
-  json: text("json", "", "output", "write the result as JSON to this file; `-`: standard output"),
+  json: text(
+    "json",
+    "",
+    "output",
+    "write the result as JSON to this file; `-`: standard output",
+    "FILE",
+  ),
   progress: onOff("progress", true, "output", "a live line, when standard error is a terminal"),
 } as const;
 

@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { EXIT, main } from "../../src/cli/mod.ts";
-import { COMPLETION_SCRIPTS } from "../../src/cli/completion_scripts.ts";
 import { FakeWorker, startTestGateway } from "../../src/gateway/testing.ts";
 import { freePort } from "../harness/server.ts";
 
@@ -162,57 +161,3 @@ Deno.test("ctl names the remedy when nobody answers, and when it is used wrongly
   }
   assert.equal((await ctl("no address", "status")).code, EXIT.usage);
 });
-
-Deno.test("completion prints scripts that their shells accept", async () => {
-  for (const shell of Object.keys(COMPLETION_SCRIPTS)) {
-    const out: string[] = [];
-    const code = await main(["completion", shell], {
-      print: (line) => void out.push(line),
-      complain: (line) => assert.fail(line),
-    });
-    assert.equal(code, EXIT.ok);
-    const script = out.join("\n");
-    assert.match(script, /set-replicas/);
-    assert.match(script, /wait-seconds/);
-    await parseWith(shell, script);
-  }
-});
-
-Deno.test("bash completes commands, actions and flags", async () => {
-  const out: string[] = [];
-  await main(["completion", "bash"], {
-    print: (line) => void out.push(line),
-    complain: (line) => assert.fail(line),
-  });
-  const complete = async (...words: string[]) => {
-    const command = `${out.join("\n")}
-COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}
-_reactantserver; echo "\${COMPREPLY[*]}"`;
-    const { stdout } = await new Deno.Command("bash", { args: ["-c", command] }).output();
-    return new TextDecoder().decode(stdout).trim();
-  };
-  assert.equal(await complete("reactantserver", "ct"), "ctl");
-  assert.equal(await complete("reactantserver", "ctl", "set-r"), "set-replicas set-residency");
-  assert.equal(await complete("reactantserver", "ctl", "repack", "--wai"), "--wait-seconds");
-  assert.equal(await complete("reactantserver", "completion", "f"), "fish");
-});
-
-/** Lets the shell check the syntax, where it is installed. */
-async function parseWith(shell: string, script: string): Promise<void> {
-  try {
-    const child = new Deno.Command(shell, {
-      args: ["-n"],
-      stdin: "piped",
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
-    const writer = child.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(script));
-    await writer.close();
-    const { success, stderr } = await child.output();
-    assert.ok(success, `${shell}: ${new TextDecoder().decode(stderr)}`);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    console.log(`${shell} is not installed; its script is not checked`);
-  }
-}

@@ -2,7 +2,7 @@ import { ConfigError } from "../../errors.ts";
 import { type Command, EXIT } from "../command.ts";
 import { COMPLETION_SCRIPTS, type CompletionCommand } from "../completion_scripts.ts";
 import { COMMON_FLAGS } from "../help.ts";
-import { COMMANDS } from "../roles.ts";
+import { COMMANDS, DEFAULT_COMMAND } from "../roles.ts";
 import { CTL_ACTIONS } from "./ctl.ts";
 
 const SHELLS = Object.keys(COMPLETION_SCRIPTS);
@@ -43,6 +43,7 @@ async function describeCommands(): Promise<CompletionCommand[]> {
     name,
     summary,
     words: WORDS[name] ?? [],
+    isDefault: name === DEFAULT_COMMAND,
     flags: [...(await load()).command.flags, ...COMMON_FLAGS],
   })));
 }
