@@ -143,3 +143,61 @@ worker_model_resident{worker="a",model="m"} 1
     `document.body.innerText`,
   );
 });
+
+Deno.test("what the reader has selected, focused and scrolled to stays while figures change", async () => {
+  if (browser === undefined) return console.log("NOT RUN: there is no chromium");
+  let asked = 0;
+  let models = ["b", "c", "m"];
+  const isResident = (model: string) => `worker_model_resident{worker="w",model="${model}"} 1`;
+  const metrics = () => {
+    asked++;
+    return Promise.resolve(`
+worker_info{worker="w",discipline="fifo"} 1
+worker_queue_depth{worker="w",model="m"} ${asked % 2 === 0 ? 7 : 123456}
+${models.map(isResident).join("\n")}
+`);
+  };
+  await using endpoint = serveHttp({
+    hostname: "127.0.0.1",
+    port: 0,
+    metrics,
+    readiness: () => ({ isReady: true, progress: "2 of 2 models ready" }),
+    logger: new Logger({ write: () => {} }),
+  });
+  await using page = await openPage(browser, `http://127.0.0.1:${endpoint.port}/`);
+  await page.present({ width: 390, height: 800, scheme: "light" });
+  const names = `${cells("models")}.map(([name]) => name).join("")`;
+  await page.until(`${names} === "bcm"`, `document.body.innerText`);
+  // From inside the model's name to the end of how many of its requests wait.
+  const setUp = `(() => {
+    window.row = [...document.querySelectorAll("#models tbody tr")].at(-1);
+    const frame = document.querySelector("#models .scroll");
+    frame.focus({ preventScroll: true });
+    frame.scrollLeft = 40;
+    const [name, waiting] = [0, 4].map((index) => row.cells[index].firstChild);
+    getSelection().setBaseAndExtent(name, 0, waiting, waiting.length);
+    return getSelection().toString().split(/\\s+/);
+  })()`;
+  const before = await page.evaluate<string[]>(setUp);
+  assert.deepEqual([before[0], before.length > 4], ["m", true]);
+  const waiting = () => page.evaluate<string>(`row.cells[4].textContent`);
+  const seen = new Set([await waiting()]);
+  // One that comes before the others, and one of them that goes.
+  models = ["a", "b", "m"];
+  await page.until(`${names} === "abm"`, `document.body.innerText`);
+  seen.add(await waiting());
+  await page.until(`row.cells[4].textContent !== ${JSON.stringify(await waiting())}`, names);
+  seen.add(await waiting());
+  assert.deepEqual([...seen].sort(), ["123.5 k", "7"]);
+  const after = await page.evaluate<string[]>(`getSelection().toString().split(/\\s+/)`);
+  const number = (await waiting()).split(" ");
+  assert.deepEqual(after.slice(0, 4), before.slice(0, 4));
+  assert.deepEqual(after.slice(-number.length), number);
+  assert.equal(
+    await page.evaluate(`document.activeElement === document.querySelector("#models .scroll")`),
+    true,
+  );
+  assert.equal(await page.evaluate(`document.activeElement.scrollLeft`), 40);
+  assert.equal(await page.evaluate(`row.isConnected`), true);
+  assert.deepEqual(page.complaints, []);
+});

@@ -475,8 +475,96 @@ function element(tag, { text, className, attributes = {} } = {}, children = []) 
   return made;
 }
 
+/**
+ * Makes an element like another, and changes only what differs: what the reader has selected, focused or
+ * scrolled to stays. Children with `data-key` keep their element wherever they are in the list.
+ * @param {Element} shown
+ * @param {Element} wanted its children may move over
+ */
+function become(shown, wanted) {
+  for (const { name, value } of wanted.attributes) {
+    if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
+  }
+  for (const { name } of [...shown.attributes]) {
+    if (!wanted.hasAttribute(name)) shown.removeAttribute(name);
+  }
+  const keys = new Set([...wanted.children].map(keyOf));
+  for (const child of [...shown.children]) if (!keys.has(keyOf(child))) child.remove();
+  let at = shown.firstChild;
+  for (const child of [...wanted.childNodes]) {
+    if (at === null || at.nodeName !== child.nodeName || keyOf(at) !== keyOf(child)) {
+      shown.insertBefore(child, at);
+      continue;
+    }
+    if (at instanceof Element && child instanceof Element) become(at, child);
+    else if (at.nodeValue !== child.nodeValue) at.nodeValue = child.nodeValue;
+    at = at.nextSibling;
+  }
+  while (at !== null) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+/** @param {Node} node */
+function keyOf(node) {
+  return node instanceof HTMLElement ? node.dataset.key : undefined;
+}
+
+/**
+ * Replaces an element's only child, or gives it its first one.
+ * @param {Element} parent
+ * @param {Element} wanted
+ */
+function show(parent, wanted) {
+  if (parent.firstElementChild === null) parent.append(wanted);
+  else become(parent.firstElementChild, wanted);
+}
+
+/**
+ * Runs a change of the page. An end of the selection that is inside a text which changes would fall to its
+ * beginning; it stays where it was, and at the end of the text where it was there.
+ * @param {() => void} change
+ */
+function keepingSelection(change) {
+  const selection = getSelection();
+  if (selection === null || selection.isCollapsed) return change();
+  const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
+  if (anchorNode === null || focusNode === null) return change();
+  const [anchorEnd, focusEnd] = [lengthOf(anchorNode), lengthOf(focusNode)];
+  change();
+  const isKept = selection.anchorNode === anchorNode && selection.anchorOffset === anchorOffset &&
+    selection.focusNode === focusNode && selection.focusOffset === focusOffset;
+  if (isKept || !anchorNode.isConnected || !focusNode.isConnected) return;
+  const place = (
+    /** @type {Node} */ node,
+    /** @type {number} */ offset,
+    /** @type {number} */ end,
+  ) => offset === end ? lengthOf(node) : Math.min(offset, lengthOf(node));
+  selection.setBaseAndExtent(
+    anchorNode,
+    place(anchorNode, anchorOffset, anchorEnd),
+    focusNode,
+    place(focusNode, focusOffset, focusEnd),
+  );
+}
+
+/** @param {Node} node */
+function lengthOf(node) {
+  return node instanceof CharacterData ? node.length : node.childNodes.length;
+}
+
 /** @param {Table} table */
 function tableElement({ caption, columns, rows }) {
+  /** @type {Map<string, number>} */
+  const seen = new Map();
+  // Some headings come several times, once for each worker.
+  const rowKey = (/** @type {string} */ heading) => {
+    const count = seen.get(heading) ?? 0;
+    seen.set(heading, count + 1);
+    return `${count} ${heading}`;
+  };
   const classOf = (/** @type {{ words?: boolean, tone?: string }} */ { words, tone }) =>
     [words ? "words" : "", tone ?? ""].join(" ").trim();
   const head = columns.map((column) =>
@@ -485,7 +573,7 @@ function tableElement({ caption, columns, rows }) {
   const body = rows.map((cells) =>
     element(
       "tr",
-      {},
+      { attributes: { "data-key": rowKey(cells[0].text) } },
       cells.map((cell, index) =>
         index === 0
           ? element("th", {
@@ -542,7 +630,7 @@ class Page {
       this.#isPaused = !this.#isPaused;
       button.setAttribute("aria-pressed", String(this.#isPaused));
     });
-    byId("filter").addEventListener("input", () => this.#fillTables());
+    byId("filter").addEventListener("input", () => keepingSelection(() => this.#fillTables()));
     void this.#run();
   }
 
@@ -564,14 +652,12 @@ class Page {
       if (!metrics.ok || !status.ok) throw new Error(`status ${metrics.status}, ${status.status}`);
       const now = { atMs: performance.now(), series: parseExposition(await metrics.text()) };
       const { isReady, progress, version, commit } = await status.json();
-      this.#show(summarize(this.#last, now), now);
-      byId("version").textContent = `${version} (${commit})`;
-      const text = isReady ? progress : `not ready: ${progress}`;
-      // Only when it changed: a screen reader speaks it.
-      if (state.textContent !== text) state.textContent = text;
+      keepingSelection(() => this.#show(summarize(this.#last, now), now));
+      say("version", `${version} (${commit})`);
+      say("state", isReady ? progress : `not ready: ${progress}`);
       state.className = isReady ? "good" : "bad";
     } catch (error) {
-      state.textContent = `no answer (${error instanceof Error ? error.message : "?"})`;
+      say("state", `no answer (${error instanceof Error ? error.message : "?"})`);
       state.className = "bad";
     }
   }
@@ -581,13 +667,13 @@ class Page {
    * @param {Reading} now
    */
   #show(summary, now) {
-    byId("role").textContent = summary.isGateway ? "gateway" : "worker";
+    say("role", summary.isGateway ? "gateway" : "worker");
     document.title = `${location.host} – reactantserver`;
     if (this.#last) {
-      byId("interval").textContent = formatSeconds((now.atMs - this.#last.atMs) / 1000);
+      say("interval", formatSeconds((now.atMs - this.#last.atMs) / 1000));
     }
     this.#last = now;
-    byId("figures").replaceChildren(...summary.figures.map(({ name, text, value }) => {
+    const figures = summary.figures.map(({ name, text, value }) => {
       const history = [...(this.#history.get(name) ?? []), value].slice(-HISTORY);
       this.#history.set(name, history);
       return element("div", {}, [
@@ -596,7 +682,8 @@ class Page {
           sparkline([...new Array(HISTORY - history.length).fill(undefined), ...history]),
         ]),
       ]);
-    }));
+    });
+    become(byId("figures"), element("dl", { attributes: { id: "figures" } }, figures));
     this.#shown = summary;
     this.#fillTables();
   }
@@ -614,14 +701,20 @@ class Page {
     for (const [id, table] of Object.entries(tables)) {
       const section = byId(id);
       section.hidden = table === undefined;
-      if (table === undefined) continue;
       const frame = section.querySelector(".scroll");
-      // Where the reader has scrolled to stays.
-      const left = frame?.scrollLeft ?? 0;
-      frame?.replaceChildren(tableElement(table));
-      if (frame) frame.scrollLeft = left;
+      if (table !== undefined && frame !== null) show(frame, tableElement(table));
     }
   }
+}
+
+/**
+ * Only when it changed: a screen reader speaks some of it, and what is selected stays.
+ * @param {string} id
+ * @param {string} text
+ */
+function say(id, text) {
+  const found = byId(id);
+  if (found.textContent !== text) found.textContent = text;
 }
 
 /** @param {string} id */
