@@ -38,6 +38,11 @@ export class Logger {
     );
   }
 
+  /** The same logger with its lines, without their newlines, going elsewhere. */
+  to(write: (line: string) => void): Logger {
+    return new Logger({ level: this.#level, format: this.#format, write }, this.#fields);
+  }
+
   debug(message: string, fields?: LogFields): void {
     this.#emit("debug", message, fields);
   }

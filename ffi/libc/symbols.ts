@@ -15,6 +15,7 @@ const SYMBOLS = {
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   // Declared with a fixed third argument: variadic integers travel in the same registers here.
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
   sched_getaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32" },
   sched_setaffinity: { parameters: ["i32", "usize", "buffer"], result: "i32" },
   shm_open: { parameters: ["buffer", "i32", "u32"], result: "i32" },

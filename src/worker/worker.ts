@@ -47,6 +47,7 @@ import { readDeviceMemory } from "./device_memory.ts";
 import { automaticCompaction, openWeightStore } from "./device_weights.ts";
 import { inferenceService } from "./inference_service.ts";
 import { ModelLoader } from "./loader.ts";
+import { LogOutput } from "./log_output.ts";
 import { ModelRegistry } from "./model_registry.ts";
 import { ModelRunner } from "./model_runner.ts";
 import { type LifecycleObserver, ModelLifecycle } from "./reload.ts";
@@ -66,6 +67,8 @@ export interface WorkerOptions {
   readonly link?: ParentLink | undefined;
 }
 
+/** How long a slow reader of the log may take for the last lines. */
+const LAST_LINES_MS = 500;
 /** How long calls in progress may take once nobody supervises this process any more. */
 const ORPHAN_GRACE_SECONDS = 3;
 
@@ -74,10 +77,15 @@ const ORPHAN_GRACE_SECONDS = 3;
  * @throws {ConfigError} when a port, a certificate or the device cannot be had
  */
 export async function runWorker(options: WorkerOptions): Promise<number> {
-  const { config, workerName, logger, link } = options;
+  const { config, workerName, link } = options;
+  const output = new LogOutput({
+    onLoss: (lines) => logger.warn("nobody read the log, lines were dropped", { lines }),
+  });
+  const logger = options.logger.to((line) => output.line(line));
   warnOfIneffectiveSettings(config.runtime.backend, options.origins, logger);
   using stop = nextStopSignal({ isSupervised: link !== undefined });
   await using stack = new AsyncDisposableStack();
+  stack.defer(() => output.drain(LAST_LINES_MS));
 
   const registry = stack.use(new ModelRegistry<ServedModel>());
   const regions = stack.use(new SharedMemory());
@@ -357,6 +365,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   if (!await settledWithin(lifecycle.idle(), remainingMs())) {
     // A compilation cannot be interrupted, and leaving in the usual way while one runs can crash.
     logger.warn("stopped while models were still loading");
+    await output.drain(LAST_LINES_MS);
     exitNow(0);
   }
   logger.info("stopped");
