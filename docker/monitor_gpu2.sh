@@ -3,9 +3,9 @@
 #
 #   docker/monitor_gpu2.sh [CSV] [SECONDS] [GPU]        default: soak_monitor.csv 15 2
 #
-# COMPOSE_FILE names the stack (default: the gpu2 one beside this script), CONTAINER a container without
-# compose. A memory column that climbs under an even load is a leak; shm_regions must stay bounded. What
-# cannot be read is NA. MONITOR_ROWS ends it after so many rows; else it runs until it is stopped.
+# COMPOSE_FILE names the stack, with its overrides (default: the gpu2 one beside this script), CONTAINER a
+# container without compose. A memory column that climbs under an even load is a leak; shm_regions must stay
+# bounded. What cannot be read is NA. MONITOR_ROWS ends it after so many rows; else it runs until it is stopped.
 set -u
 
 csv=${1:-soak_monitor.csv}
@@ -19,7 +19,7 @@ container_id() {
   if [ -n "${CONTAINER-}" ]; then
     echo "$CONTAINER"
   else
-    "$engine" compose -f "$stack" ps -q reactantserver 2>/dev/null | head -n 1
+    COMPOSE_FILE=$stack "$engine" compose ps -q reactantserver 2>/dev/null | head -n 1
   fi
 }
 

@@ -9,6 +9,7 @@ const read = (name: string) => Deno.readTextFileSync(docker + name);
 /** A service of a compose file. */
 interface Service {
   readonly build?: { readonly target?: string };
+  readonly restart?: string;
   readonly environment?: Readonly<Record<string, string>>;
   readonly healthcheck?: { readonly start_period?: string };
   readonly ipc?: string;
@@ -18,7 +19,7 @@ interface Service {
 }
 
 function compose(name: string): { services: Record<string, Service>; volumes: object } {
-  return parse(read(name));
+  return parse(read(name), { customTags: [{ tag: "!reset", resolve: () => null }] });
 }
 
 Deno.test("the image: supervisor under tini, both ports, a health check after 300 s", () => {
@@ -32,6 +33,8 @@ Deno.test("the image: supervisor under tini, both ports, a health check after 30
   assert.match(base, /^EXPOSE 8001 8002$/m);
   assert.match(base, /^HEALTHCHECK .*--start-period=300s +CMD \["reactantserver", "healthcheck"/m);
   assert.match(base, /^COPY .*docker\/entrypoint\.worker\.sh \/usr\/local\/bin\/$/m);
+  // The image declares no volume: compose would leave a nameless one behind each time it takes a stack down.
+  assert.doesNotMatch(text, /^VOLUME/m);
   assert.match(base, /docker\/node\.default\.yaml \/etc\/reactantserver\/node\.yaml$/m);
 });
 
@@ -45,12 +48,22 @@ Deno.test("the image's node file: every GPU, and no list of workers", () => {
 Deno.test("the compose file says what the command line of docker run does", () => {
   const { services } = compose("docker-compose.yml");
   assert.deepEqual(Object.keys(services), ["reactantserver"]);
-  const { ipc, ports, volumes, deploy } = services["reactantserver"]!;
+  const { ipc, ports, volumes, deploy, restart } = services["reactantserver"]!;
+  assert.equal(restart, "unless-stopped");
   assert.equal(ipc, "host");
   assert.deepEqual(ports, ["8001:8001", "8002:8002"]);
   assert.match(volumes![0]!, /^\$\{REACTANTSERVER_MODELS.*:\/var\/lib\/reactantserver\/models:ro$/);
   assert.match(JSON.stringify(deploy), /"driver":"nvidia","count":"all","capabilities":\["gpu"\]/);
   assert.match(read("docker-compose.yml"), /start_period/);
+});
+
+Deno.test("the override for machines without GPUs asks for none, and builds the image for them", () => {
+  const { services } = compose("docker-compose.cpu.yml");
+  assert.deepEqual(Object.keys(services), ["reactantserver"]);
+  const { build, deploy } = services["reactantserver"]!;
+  assert.equal(build!.target, "cpu");
+  assert.equal(deploy, null);
+  assert.match(read("docker-compose.cpu.yml"), /^ {4}deploy: !reset null$/m);
 });
 
 for (
@@ -69,7 +82,13 @@ for (
     const [cache] = Object.keys(volumes);
     assert.ok(mounts!.includes(`${cache}:${environment!["INFERENCE_SERVER_CACHE_DIR"]}`));
     assert.deepEqual(ports, ["8001:8001", "8002:8002"]);
+    // A soak is to show that a node died, not to hide it.
+    assert.deepEqual([reactantserver.restart, loadgen.restart], [undefined, undefined]);
     assert.equal(loadgen.build!.target, "loadgen");
+    assert.equal(
+      loadgen.environment!["LOADGEN_DURATION_SECONDS"],
+      "${LOADGEN_DURATION_SECONDS:-3600}",
+    );
     assert.match(loadgen.environment!["LOADGEN_GATEWAY"]!, /reactantserver:8001$/);
     assert.match(loadgen.environment!["LOADGEN_METRICS"]!, /reactantserver:8002\/metrics$/);
     const node = parse(read(`node.${name}.yaml`));

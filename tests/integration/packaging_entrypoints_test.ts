@@ -200,9 +200,11 @@ Deno.test("monitor_gpu2.sh writes one row per look, with NA for what cannot be r
     writeScript(`${bin}/nvidia-smi`, '[ "$2" = 3 ] && echo "1234, 56"');
     writeScript(
       `${bin}/engine`,
-      'case $1 in compose) echo abc ;; stats) echo "1.5GiB / 31GiB,87.5%" ;; esac',
+      `case $1 in compose) echo "$COMPOSE_FILE" >${bin}/stack; echo abc ;;\n` +
+        'stats) echo "1.5GiB / 31GiB,87.5%" ;; esac',
     );
-    assert.equal((await monitor(2, { ENGINE: "engine" })).code, 0);
+    assert.equal((await monitor(2, { ENGINE: "engine", COMPOSE_FILE: "a.yml:b.yml" })).code, 0);
+    assert.equal(Deno.readTextFileSync(`${bin}/stack`), "a.yml:b.yml\n");
     const [header, ...rows] = Deno.readTextFileSync(csv).trim().split("\n");
     assert.equal(
       header,
