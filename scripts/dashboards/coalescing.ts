@@ -7,6 +7,8 @@ const of = (series: Parameters<typeof rangeRate>[0]) => sum(rangeRate(series, OF
 const DISPATCHES = of("worker_dispatch_total");
 const MAX_BATCH = max(select("worker_model_max_batch_size", OF_WORKER), "model");
 const EFFECTIVE_BATCH = ratio(of("worker_rows_served_total"), DISPATCHES);
+/** Of what programs computed, the share that was no request's; a sum of sizes counts the padding. */
+const PADDING = `1 - ${ratio(of("worker_rows_served_total"), of("worker_batch_size_sum"))}`;
 /** 0: every dispatch had one row; 1: every one was full. Nothing for models that take one row. */
 const FILL = `(${EFFECTIVE_BATCH} - 1) / ((${MAX_BATCH} > 1) - 1)`;
 
@@ -21,7 +23,7 @@ export const COALESCING: Dashboard = {
       kind: "text",
       title: "How to read this",
       width: 24,
-      height: 7,
+      height: 8,
       markdown: [
         "One line per model that was dispatched in the time shown.",
         "",
@@ -30,6 +32,7 @@ export const COALESCING: Dashboard = {
         "- **max batch**: rows the largest program takes, with the configured cap",
         "- **fill**: (eff batch - 1) / (max batch - 1), 0 when nothing coalesces and 1 when every " +
         "batch is full; models that take one row have none",
+        "- **padding**: rows that were computed for nobody, because the compiled size was larger",
         "- **device s/s**: device seconds per second; **device/disp**: device seconds per dispatch",
         "",
         "A model with a high device s/s and a low fill would gain most from more concurrency, a " +
@@ -52,6 +55,7 @@ export const COALESCING: Dashboard = {
         },
         { title: "max batch", expression: MAX_BATCH },
         { title: "fill", expression: FILL, unit: "percentunit" },
+        { title: "padding", expression: PADDING, unit: "percentunit" },
         {
           title: "device s/s",
           expression: `${of("worker_compute_seconds_total")} > 0`,

@@ -1,7 +1,17 @@
 /** B: how long requests take, and where the time goes. */
 
 import { type Dashboard, WORKER_VARIABLE } from "./panels.ts";
-import { max, OF_WORKER, quantile, rangeRate, rate, ratio, select, sum } from "./promql.ts";
+import {
+  max,
+  OF_WORKER,
+  orNothing,
+  quantile,
+  rangeRate,
+  rate,
+  ratio,
+  select,
+  sum,
+} from "./promql.ts";
 
 const LATENCY = rate("gateway_request_latency_seconds_bucket");
 
@@ -59,6 +69,41 @@ export const LATENCY_THROUGHPUT: Dashboard = {
         legend: "{{worker}}",
       }],
     })),
+    {
+      kind: "series",
+      title: "Hook failures / s",
+      note: "By model and reason; 0 while no hook has failed.",
+      width: 12,
+      height: 8,
+      queries: [{
+        expression: orNothing(
+          sum(rate("worker_hook_failures_total", OF_WORKER), "model", "reason"),
+        ),
+        legend: "{{model}} {{reason}}",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Waits of meta models before they run (p99)",
+      note: "For a place (meta.concurrency), and for scratch memory; 0 without meta models.",
+      width: 12,
+      height: 8,
+      unit: "s",
+      queries: [
+        {
+          expression: orNothing(
+            quantile(0.99, rate("worker_meta_gate_wait_seconds_bucket", OF_WORKER), "model"),
+          ),
+          legend: "{{model}} place",
+        },
+        {
+          expression: orNothing(
+            quantile(0.99, rate("worker_scratch_wait_seconds_bucket", OF_WORKER), "model"),
+          ),
+          legend: "{{model}} scratch",
+        },
+      ],
+    },
     {
       kind: "series",
       title: "Top models by request rate",

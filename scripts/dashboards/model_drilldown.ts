@@ -1,7 +1,7 @@
 /** E: one model, everywhere. */
 
 import type { Dashboard } from "./panels.ts";
-import { errorShare, max, OF_MODEL, rate, ratio, select, sum } from "./promql.ts";
+import { errorShare, max, OF_MODEL, quantile, rate, ratio, select, sum } from "./promql.ts";
 
 export const MODEL_DRILLDOWN: Dashboard = {
   uid: "rs-model-drilldown",
@@ -121,6 +121,34 @@ export const MODEL_DRILLDOWN: Dashboard = {
       queries: [{
         expression: sum(rate("worker_compute_seconds_total", OF_MODEL), "worker"),
         legend: "{{worker}}",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Where the time goes (p99 by stage) - $model",
+      note: "Queue and hooks are of a request, the others of a dispatch.",
+      width: 12,
+      height: 8,
+      unit: "s",
+      queries: [{
+        expression: quantile(
+          0.99,
+          rate("worker_stage_latency_seconds_bucket", OF_MODEL),
+          "stage",
+        ),
+        legend: "{{stage}}",
+      }],
+    },
+    {
+      kind: "series",
+      title: "Learned time of a dispatch by compiled size - $model",
+      note: "What the scheduler reckons with; of the slowest worker.",
+      width: 12,
+      height: 8,
+      unit: "s",
+      queries: [{
+        expression: max(select("worker_model_cost_seconds", OF_MODEL), "size"),
+        legend: "{{size}}",
       }],
     },
     {

@@ -14,8 +14,18 @@ export const WORKER_SERIES = [
   "worker_model_max_batch_size",
   "worker_model_resident",
   "worker_model_weight_bytes",
+  "worker_model_cost_seconds",
+  "worker_stage_latency_seconds_bucket",
+  "worker_batch_size_sum",
   "worker_models_resident",
   "worker_resident_weight_bytes",
+] as const;
+
+/** Series that begin with the first hook that fails, or the first run of a meta model. */
+export const CODE_SERIES = [
+  "worker_hook_failures_total",
+  "worker_meta_gate_wait_seconds_bucket",
+  "worker_scratch_wait_seconds_bucket",
 ] as const;
 
 /** Series of workers that account for memory by weights: exported with a weight budget. */
@@ -63,6 +73,7 @@ export const PLACEMENT_SERIES = [
 /** Any series that a panel may show. */
 export type Series =
   | (typeof WORKER_SERIES)[number]
+  | (typeof CODE_SERIES)[number]
   | (typeof WEIGHT_CACHE_SERIES)[number]
   | (typeof DEVICE_MEMORY_SERIES)[number]
   | (typeof GATEWAY_SERIES)[number]
@@ -107,6 +118,11 @@ function aggregate(operator: string, expression: string, labels: readonly string
 /** A quotient that is nothing, rather than infinite, where its divisor is 0. */
 export function ratio(dividend: string, divisor: string): string {
   return `${dividend} / (${divisor} > 0)`;
+}
+
+/** An expression, or 0 while it has nothing at all. */
+export function orNothing(expression: string): string {
+  return `${expression} or on() vector(0)`;
 }
 
 /** A quantile of a histogram's rates; `by` besides `le`. */

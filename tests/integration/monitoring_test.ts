@@ -99,6 +99,20 @@ Deno.test("dashboards and alerts name only series that the program declares", as
   }
 });
 
+Deno.test("every alert has a test in which it fires", async () => {
+  const read = async (name: string) => parse(await Deno.readTextFile(join(folder, name)));
+  const rules: { alert: string }[] = (await read("alerts.yml")).groups
+    .flatMap((group: { rules: { alert: string }[] }) => group.rules);
+  type Case = { alertname: string; exp_alerts: unknown[] };
+  const fired = new Set(
+    (await read("alerts_test.yml")).tests
+      .flatMap((test: { alert_rule_test: Case[] }) => test.alert_rule_test)
+      .filter((expected: Case) => expected.exp_alerts.length > 0)
+      .map(({ alertname }: Case) => alertname),
+  );
+  assert.deepEqual(rules.map(({ alert }) => alert).filter((name) => !fired.has(name)), []);
+});
+
 Deno.test("promtool accepts the configuration and the rules, and the alerts do what they say", async () => {
   const tools = await findPrometheus();
   if (typeof tools === "string") return console.log(`not run, there is no promtool: ${tools}`);
