@@ -126,9 +126,7 @@ Deno.test({
   name: "HpackEncoder is understood by Python's hpack",
   ignore: !canRun,
   fn: async () => {
-    const seed = Date.now() % 1_000_000;
-    console.log(`seed ${seed}`);
-    const steps = randomSteps(seed, 2000);
+    const steps = randomSteps(1, 2000);
     const encoder = new HpackEncoder();
     const input = steps.map(({ tableBytes, fields }) => {
       if (tableBytes !== null) encoder.setMaxTableBytes(tableBytes);
@@ -152,9 +150,7 @@ Deno.test({
   name: "HpackDecoder understands Python's hpack",
   ignore: !canRun,
   fn: async () => {
-    const seed = Date.now() % 1_000_000;
-    console.log(`seed ${seed}`);
-    const steps = randomSteps(seed, 2000);
+    const steps = randomSteps(2, 2000);
     const blocks = await runPython(ENCODE, steps) as string[];
     const decoder = new HpackDecoder(1 << 24);
     blocks.forEach((block, i) => {
