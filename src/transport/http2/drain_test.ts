@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import type { Http2Stream } from "./types.ts";
-import { acceptHttp2, connectHttp2 } from "./accept.ts";
+import { connectHttp2 } from "./accept.ts";
 import {
   F,
   frame,
@@ -15,25 +14,9 @@ import {
   T,
   uint32,
 } from "./test_support.ts";
+import { request, serve } from "./test_served.ts";
 
-const PREFACE = new TextEncoder().encode("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 const GET = [[":method", "GET"], [":scheme", "http"], [":path", "/"]] as const;
-
-async function serve() {
-  const [near] = makePipe();
-  const clock = new ManualClock();
-  const streams: Http2Stream[] = [];
-  const recorders: Recorder[] = [];
-  const connection = acceptHttp2(near, { clock }, (stream) => {
-    streams.push(stream);
-    recorders.push(new Recorder());
-    return recorders.at(-1)!;
-  });
-  const peer = new RawPeer(near);
-  peer.send(PREFACE, frame(T.SETTINGS, 0, 0), frame(T.SETTINGS, F.ACK, 0));
-  await peer.receive();
-  return { connection, peer, clock, streams, recorders, near };
-}
 
 async function connect(settings: Record<number, number> = {}) {
   const [near] = makePipe();
@@ -48,10 +31,6 @@ async function connect(settings: Record<number, number> = {}) {
 
 function goaway(lastStreamId: number, code: number): Uint8Array {
   return frame(T.GOAWAY, 0, 0, [...uint32(lastStreamId), ...uint32(code)]);
-}
-
-function request(streamId: number): Uint8Array {
-  return frame(T.HEADERS, F.END_HEADERS | F.END_STREAM, streamId, REQUEST_BLOCK);
 }
 
 Deno.test("drain() serves what is on its way, refuses what comes after, and then closes", async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { Http2Connection, Http2Stream } from "./types.ts";
-import { acceptHttp2, connectHttp2 } from "./accept.ts";
+import type { Http2Connection } from "./types.ts";
+import { connectHttp2 } from "./accept.ts";
 import { ReceiveWindow, SendWindow } from "./flow_control.ts";
 import type { Http2Options } from "./options.ts";
 import {
@@ -12,36 +12,22 @@ import {
   type ParsedFrame,
   RawPeer,
   Recorder,
-  REQUEST_BLOCK,
   settingsPayload,
   settle,
   T,
   uint32,
 } from "./test_support.ts";
+import { request, serve } from "./test_served.ts";
 
-const PREFACE = new TextEncoder().encode("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-
-async function serve(settings: Record<number, number>, options: Http2Options = {}) {
-  const [near] = makePipe();
-  const streams: Http2Stream[] = [];
-  const recorders: Recorder[] = [];
-  const connection = acceptHttp2(near, { clock: new ManualClock(), ...options }, (stream) => {
-    streams.push(stream);
-    recorders.push(new Recorder());
-    return recorders.at(-1)!;
-  });
-  const peer = new RawPeer(near);
-  peer.send(
-    PREFACE,
-    frame(T.SETTINGS, 0, 0, settingsPayload(settings)),
-    frame(T.SETTINGS, F.ACK, 0),
-    frame(T.HEADERS, 4, 1, REQUEST_BLOCK),
-    frame(T.HEADERS, 4, 3, REQUEST_BLOCK),
-  );
+/** Two streams, answered and open. */
+async function serveTwo(settings: Record<number, number>, options: Http2Options = {}) {
+  const served = await serve(options, settings);
+  const { peer, streams } = served;
+  peer.send(request(1, F.END_HEADERS), request(3, F.END_HEADERS));
   await peer.receive();
   for (const stream of streams) stream.sendHeaders([[":status", "200"]], false);
   await peer.receive();
-  return { connection, peer, streams, recorders, near };
+  return served;
 }
 
 async function stop(connection: Http2Connection): Promise<void> {
@@ -69,7 +55,7 @@ function counting(length: number): Uint8Array {
 }
 
 Deno.test("data waits for the stream's window, then for the connection's, and trailers for data", async () => {
-  const { connection, peer, streams, recorders } = await serve({ 4: 10 });
+  const { connection, peer, streams, recorders } = await serveTwo({ 4: 10 });
   const body = counting(30);
   assert.equal(streams[0]!.sendData([body.subarray(0, 7), body.subarray(7)], false), false);
   streams[0]!.sendHeaders([["x", "y"]], true);
@@ -86,7 +72,7 @@ Deno.test("data waits for the stream's window, then for the connection's, and tr
 });
 
 Deno.test("the connection's window is shared out in turns", async () => {
-  const { connection, peer, streams } = await serve({ 4: 1 << 20 });
+  const { connection, peer, streams } = await serveTwo({ 4: 1 << 20 });
   streams[0]!.sendData([new Uint8Array(1 << 20)], true);
   streams[1]!.sendData([new Uint8Array(1 << 20)], true);
   const first = await peer.receive();
@@ -102,7 +88,7 @@ Deno.test("the connection's window is shared out in turns", async () => {
 });
 
 Deno.test("a smaller initial window makes windows negative, and they must be made good first", async () => {
-  const { connection, peer, streams } = await serve({ 4: 100 });
+  const { connection, peer, streams } = await serveTwo({ 4: 100 });
   streams[0]!.sendData([counting(200)], true);
   assert.deepEqual(shapeOf(await peer.receive()), [[T.DATA, 0, 1, 100]]);
   peer.send(frame(T.SETTINGS, 0, 0, settingsPayload({ 4: 30 }))); // now -70
@@ -116,14 +102,14 @@ Deno.test("a smaller initial window makes windows negative, and they must be mad
 });
 
 Deno.test("an empty DATA frame with END_STREAM needs no window", async () => {
-  const { connection, peer, streams } = await serve({ 4: 0 });
+  const { connection, peer, streams } = await serveTwo({ 4: 0 });
   assert.equal(streams[0]!.sendData([], true), true);
   assert.deepEqual(shapeOf(await peer.receive()), [[T.DATA, 1, 1, 0]]);
   await stop(connection);
 });
 
 Deno.test("a stream that is reset while its last data leaves hears of no room", async () => {
-  const { connection, peer, streams, recorders, near } = await serve({ 4: 10 });
+  const { connection, peer, streams, recorders, near } = await serveTwo({ 4: 10 });
   assert.equal(streams[0]!.sendData([new Uint8Array(20)], false), false);
   await peer.receive();
   const gate = Promise.withResolvers<void>();
@@ -140,7 +126,7 @@ Deno.test("a stream that is reset while its last data leaves hears of no room", 
 
 for (const size of [65_537, 262_144, 1 << 20]) {
   Deno.test(`trailers follow ${size} bytes that go out uncopied, and so does the drain`, async () => {
-    const { connection, peer, streams, recorders } = await serve({ 4: 1 << 30, 5: 1 << 20 });
+    const { connection, peer, streams, recorders } = await serveTwo({ 4: 1 << 30, 5: 1 << 20 });
     peer.send(frame(T.WINDOW_UPDATE, 0, 0, uint32(1 << 30)));
     await settle();
     const body = counting(size);
@@ -157,7 +143,7 @@ for (const size of [65_537, 262_144, 1 << 20]) {
 }
 
 Deno.test("a small answer overtakes a large one", async () => {
-  const { connection, peer, streams } = await serve({ 4: 1 << 30 });
+  const { connection, peer, streams } = await serveTwo({ 4: 1 << 30 });
   peer.send(frame(T.WINDOW_UPDATE, 0, 0, uint32(1 << 30)));
   await settle();
   streams[0]!.sendData([new Uint8Array(64 << 20)], true);
@@ -171,7 +157,7 @@ Deno.test("a small answer overtakes a large one", async () => {
 
 for (const maxFrame of [16_384, 70_000, 16_777_215]) {
   Deno.test(`data of every size arrives whole in frames of at most ${maxFrame} bytes`, async () => {
-    const { connection, peer, streams, recorders } = await serve({ 4: 1 << 30, 5: maxFrame });
+    const { connection, peer, streams, recorders } = await serveTwo({ 4: 1 << 30, 5: maxFrame });
     peer.send(frame(T.WINDOW_UPDATE, 0, 0, uint32(1 << 30)));
     await settle();
     const sent: Uint8Array[] = [];
@@ -199,7 +185,7 @@ for (const maxFrame of [16_384, 70_000, 16_777_215]) {
 }
 
 Deno.test("credit goes back when it is consumed, in steps, and at once for padding", async () => {
-  const { connection, peer, streams } = await serve({}, {
+  const { connection, peer, streams } = await serveTwo({}, {
     streamWindowBytes: 100_000,
     connectionWindowBytes: 200_000,
   });
@@ -226,7 +212,7 @@ Deno.test("credit goes back when it is consumed, in steps, and at once for paddi
 });
 
 Deno.test("a closed stream's unconsumed bytes go back to the connection", async () => {
-  const { connection, peer, streams } = await serve({}, {
+  const { connection, peer, streams } = await serveTwo({}, {
     streamWindowBytes: 100_000,
     connectionWindowBytes: 100_000,
   });

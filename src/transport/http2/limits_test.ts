@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import type { Http2Connection, Http2Stream } from "./types.ts";
 import { acceptHttp2, connectHttp2 } from "./accept.ts";
 import { DEFAULT_LIMITS, type Http2Limits, RateLimit } from "./limits.ts";
 import type { Http2Options } from "./options.ts";
@@ -9,56 +8,24 @@ import {
   frame,
   makePipe,
   ManualClock,
-  type PipeEnd,
   RawPeer,
   Recorder,
   REQUEST_BLOCK,
-  settingsPayload,
   settle,
   T,
   uint32,
 } from "./test_support.ts";
+import { PREFACE, serve, type Served, stop } from "./test_served.ts";
 
-const PREFACE = new TextEncoder().encode("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 const CALM = "goaway 11";
 
-interface Setup {
-  readonly connection: Http2Connection;
-  readonly peer: RawPeer;
-  readonly near: PipeEnd;
-  readonly clock: ManualClock;
-  readonly streams: Http2Stream[];
-  readonly recorders: Recorder[];
-}
-
-async function serve(
+/** A connection with these limits. */
+function limited(
   limits: Partial<Http2Limits>,
   options: Http2Options = {},
   settings: Record<number, number> = {},
-): Promise<Setup> {
-  const [near] = makePipe();
-  const clock = new ManualClock();
-  const streams: Http2Stream[] = [];
-  const recorders: Recorder[] = [];
-  const connection = acceptHttp2(near, { clock, limits, ...options }, (stream) => {
-    streams.push(stream);
-    recorders.push(new Recorder());
-    return recorders.at(-1)!;
-  });
-  const peer = new RawPeer(near);
-  peer.send(
-    PREFACE,
-    frame(T.SETTINGS, 0, 0, settingsPayload(settings)),
-    frame(T.SETTINGS, F.ACK, 0),
-  );
-  await peer.receive();
-  return { connection, peer, near, clock, streams, recorders };
-}
-
-async function stop(setup: Setup): Promise<void> {
-  setup.connection.destroy();
-  await setup.connection.closed;
-  assert.equal(setup.clock.timers, 0);
+): Promise<Served> {
+  return serve({ limits, ...options }, settings);
 }
 
 function headers(streamId: number, flags = F.END_HEADERS): Uint8Array {
@@ -108,7 +75,7 @@ const FLOODS: [name: string, limits: Partial<Http2Limits>, make: (i: number) => 
 
 for (const [name, limits, make] of FLOODS) {
   Deno.test(`a flood of ${name} ends the connection, a few do not`, async () => {
-    const setup = await serve(limits);
+    const setup = await limited(limits);
     setup.peer.send(repeat(10, make));
     await setup.peer.receive();
     setup.peer.send(frame(T.PING, 0, 0, new Uint8Array(8)));
@@ -122,7 +89,7 @@ for (const [name, limits, make] of FLOODS) {
 }
 
 Deno.test("a flood of empty DATA frames ends the connection", async () => {
-  const setup = await serve({ emptyFrames: TEN });
+  const setup = await limited({ emptyFrames: TEN });
   setup.peer.send(headers(1), repeat(10, () => frame(T.DATA, 0, 1)));
   assert.equal(await setup.peer.outcome(), "ok");
   setup.peer.send(frame(T.DATA, F.PADDED, 1, [0]));
@@ -131,7 +98,7 @@ Deno.test("a flood of empty DATA frames ends the connection", async () => {
 });
 
 Deno.test("a flood budget fills up again with time", async () => {
-  const setup = await serve({ uselessFrames: TEN });
+  const setup = await limited({ uselessFrames: TEN });
   for (let i = 0; i < 5; i++) {
     setup.peer.send(repeat(10, () => frame(T.PRIORITY, 0, 9, [0, 0, 0, 1, 1])));
     assert.equal(await setup.peer.outcome(), "ok");
@@ -141,7 +108,7 @@ Deno.test("a flood budget fills up again with time", async () => {
 });
 
 Deno.test("resets are forgiven for completed streams and for old ones", async () => {
-  const setup = await serve({ resets: TEN, rapidResetMs: 100 });
+  const setup = await limited({ resets: TEN, rapidResetMs: 100 });
   for (let i = 0; i < 50; i++) {
     const id = 4 * i + 1;
     setup.peer.send(headers(id, F.END_HEADERS | F.END_STREAM), headers(id + 2));
@@ -164,7 +131,7 @@ Deno.test("resets are forgiven for completed streams and for old ones", async ()
 });
 
 Deno.test("PINGs that follow work are not counted", async () => {
-  const setup = await serve({ pings: { burst: 2, perSecond: 0 } });
+  const setup = await limited({ pings: { burst: 2, perSecond: 0 } });
   for (let i = 0; i < 20; i++) {
     setup.peer.send(headers(2 * i + 1, F.END_HEADERS | F.END_STREAM));
     await settle(1);
@@ -176,7 +143,7 @@ Deno.test("PINGs that follow work are not counted", async () => {
 });
 
 Deno.test("a header block in too many CONTINUATION frames ends the connection", async () => {
-  const setup = await serve({ maxContinuationFrames: 3 });
+  const setup = await limited({ maxContinuationFrames: 3 });
   const part = (flags: number) => frame(T.CONTINUATION, flags, 1, [0x83]);
   setup.peer.send(headers(1, 0), part(0), part(0), part(0));
   assert.equal(await setup.peer.outcome(), "ok");
@@ -186,16 +153,16 @@ Deno.test("a header block in too many CONTINUATION frames ends the connection", 
 });
 
 Deno.test("a header block over its limit ends the connection, in one frame or several", async () => {
-  const whole = await serve({ maxHeaderBlockBytes: 100 });
+  const whole = await limited({ maxHeaderBlockBytes: 100 });
   whole.peer.send(frame(T.HEADERS, 5, 1, new Uint8Array(101).fill(0x82)));
   assert.equal(await whole.peer.outcome(), CALM);
   await stop(whole);
-  const huge = await serve({ maxHeaderBlockBytes: 100 });
+  const huge = await limited({ maxHeaderBlockBytes: 100 });
   // Refused by its length alone, before it has arrived.
   huge.peer.send(frame(T.HEADERS, 5, 1, new Uint8Array(100_000)).subarray(0, 9));
   assert.equal(await huge.peer.outcome(), CALM);
   await stop(huge);
-  const parts = await serve({ maxHeaderBlockBytes: 100 });
+  const parts = await limited({ maxHeaderBlockBytes: 100 });
   parts.peer.send(
     frame(T.HEADERS, 1, 1, new Uint8Array(60).fill(0x82)),
     frame(T.CONTINUATION, 4, 1, new Uint8Array(60).fill(0x82)),
@@ -205,7 +172,7 @@ Deno.test("a header block over its limit ends the connection, in one frame or se
 });
 
 Deno.test("a header list over its limit fails the stream and nothing else", async () => {
-  const setup = await serve({ maxHeaderListBytes: 500 });
+  const setup = await limited({ maxHeaderListBytes: 500 });
   const field = [0x40, 1, 0x61, 0x64, ...new Uint8Array(100).fill(0x62)];
   // One literal of 133 bytes, then the same by index: a small block with a large list.
   setup.peer.send(frame(T.HEADERS, 5, 1, [...REQUEST_BLOCK, ...field, 0xbe, 0xbe, 0xbe, 0xbe]));
@@ -218,14 +185,14 @@ Deno.test("a header list over its limit fails the stream and nothing else", asyn
 });
 
 Deno.test("too many SETTINGS parameters end the connection before they have arrived", async () => {
-  const setup = await serve({ maxSettingsPerFrame: 4 });
+  const setup = await limited({ maxSettingsPerFrame: 4 });
   setup.peer.send(frame(T.SETTINGS, 0, 0, new Uint8Array(5 * 6)).subarray(0, 9));
   assert.equal(await setup.peer.outcome(), CALM);
   await stop(setup);
 });
 
 Deno.test("data beyond the stream's window resets the stream", async () => {
-  const setup = await serve({}, { streamWindowBytes: 100_000 });
+  const setup = await limited({}, { streamWindowBytes: 100_000 });
   setup.peer.send(headers(1), frame(T.DATA, 0, 1, new Uint8Array(100_000)));
   assert.equal(await setup.peer.outcome(), "ok");
   setup.peer.send(frame(T.DATA, 0, 1, [1]));
@@ -234,7 +201,7 @@ Deno.test("data beyond the stream's window resets the stream", async () => {
 });
 
 Deno.test("data beyond the connection's window ends the connection", async () => {
-  const setup = await serve({}, { connectionWindowBytes: 100_000 });
+  const setup = await limited({}, { connectionWindowBytes: 100_000 });
   setup.peer.send(
     headers(1),
     headers(3),
@@ -266,7 +233,7 @@ Deno.test("a preface that does not come in time ends the connection", async () =
 });
 
 Deno.test("a header block that does not come in time ends the connection", async () => {
-  const setup = await serve({});
+  const setup = await limited({});
   setup.peer.send(headers(1, 0));
   await settle();
   setup.clock.advance(9_000);
@@ -277,7 +244,7 @@ Deno.test("a header block that does not come in time ends the connection", async
 });
 
 Deno.test("a frame that does not come in time ends the connection", async () => {
-  const setup = await serve({});
+  const setup = await limited({});
   setup.peer.send(headers(1).subarray(0, 11));
   await settle();
   setup.clock.advance(9_000);
@@ -303,7 +270,7 @@ Deno.test("SETTINGS nobody acknowledges end the connection", async () => {
 });
 
 Deno.test("a stream whose window stays shut is reset, and its data let go", async () => {
-  const setup = await serve({}, {}, { 4: 0 });
+  const setup = await limited({}, {}, { 4: 0 });
   setup.peer.send(headers(1, 5), headers(3, 5));
   await settle();
   for (const stream of setup.streams) {
@@ -326,7 +293,7 @@ Deno.test("a stream whose window stays shut is reset, and its data let go", asyn
 });
 
 Deno.test("a peer that does not read is cut off", async () => {
-  const setup = await serve({});
+  const setup = await limited({});
   setup.peer.send(headers(1, 5));
   await settle();
   setup.near.writeGate = new Promise(() => {});
@@ -342,7 +309,7 @@ Deno.test("a peer that does not read is cut off", async () => {
 });
 
 Deno.test("a peer that does not read is not read from either", async () => {
-  const setup = await serve({ maxOutboxBytes: 1000, pings: { burst: 1e6, perSecond: 0 } });
+  const setup = await limited({ maxOutboxBytes: 1000, pings: { burst: 1e6, perSecond: 0 } });
   const gate = Promise.withResolvers<void>();
   setup.near.writeGate = gate.promise;
   for (let i = 0; i < 50; i++) {
@@ -359,7 +326,7 @@ Deno.test("a peer that does not read is not read from either", async () => {
 });
 
 Deno.test("output queued beyond the limit resets the stream that goes over it", async () => {
-  const setup = await serve({ maxQueuedBytes: 1000 }, {}, { 4: 0 });
+  const setup = await limited({ maxQueuedBytes: 1000 }, {}, { 4: 0 });
   setup.peer.send(headers(1, 5), headers(3, 5));
   await settle();
   for (const stream of setup.streams) {
@@ -373,7 +340,7 @@ Deno.test("output queued beyond the limit resets the stream that goes over it", 
 });
 
 Deno.test("silence brings a PING, and no answer the end", async () => {
-  const setup = await serve({}, { keepaliveIntervalMs: 30_000, keepaliveTimeoutMs: 5_000 });
+  const setup = await limited({}, { keepaliveIntervalMs: 30_000, keepaliveTimeoutMs: 5_000 });
   setup.clock.advance(30_000);
   const pings = (await setup.peer.receive()).filter(({ type }) => type === T.PING);
   assert.equal(pings.length, 1);
@@ -388,7 +355,7 @@ Deno.test("silence brings a PING, and no answer the end", async () => {
 });
 
 Deno.test("an idle connection is drained", async () => {
-  const setup = await serve({}, { idleTimeoutMs: 60_000, keepaliveIntervalMs: 0 });
+  const setup = await limited({}, { idleTimeoutMs: 60_000, keepaliveIntervalMs: 0 });
   setup.peer.send(headers(1, 5));
   await settle();
   setup.clock.advance(120_000);
