@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { freePort } from "../../tests/harness/server.ts";
+import { freePort } from "../../tests/harness/ports.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 

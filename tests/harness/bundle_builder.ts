@@ -138,6 +138,18 @@ export function denseBundleWith(change: (manifest: ManifestValue) => void): Bund
   return { ...denseBundle(), "manifest.yaml": JSON.stringify(manifest) };
 }
 
+/** The manifest of a meta over these models, from `x` FP32[n, 3] to `z` FP32[n, 4], in row-major letters. */
+export function metaManifest(calls: readonly string[]): ManifestValue {
+  return {
+    format_version: "2.0",
+    axis_order: "row_major",
+    kind: "meta",
+    meta: { calls },
+    client_inputs: [{ name: "x", dtype: "f32", shape: "na", dims: { a: 3 } }],
+    client_outputs: [{ name: "z", dtype: "f32", shape: "na", dims: { a: 4 } }],
+  };
+}
+
 /** Writes a bundle as `root/name` and returns its directory. */
 export async function writeBundle(root: string, name: string, files: BundleFiles): Promise<string> {
   const directory = join(root, name);

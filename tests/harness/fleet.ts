@@ -1,6 +1,7 @@
 /** Several workers and a gateway in front of them, each a process of its own, stopped by their pids. */
 
 import { startServer, type TestServer } from "./server.ts";
+import { until } from "./until.ts";
 
 export interface FleetOptions {
   readonly modelDirs: readonly string[];
@@ -75,16 +76,4 @@ export async function sampleSum(server: TestServer, start: string): Promise<numb
   const { body } = await server.http("/metrics");
   return body.split("\n").filter((line) => line.startsWith(start))
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
-}
-
-/** Resolves when a condition holds; there is no hurry, only an end to patience. */
-export async function until(
-  condition: () => boolean | Promise<boolean>,
-  what: string,
-): Promise<void> {
-  const endMs = performance.now() + 120_000;
-  while (!await condition()) {
-    if (performance.now() > endMs) throw new Error(`never happened: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
 }

@@ -10,7 +10,7 @@ import v8 from "node:v8";
 import vm from "node:vm";
 
 /** Rounds at most: a leak fails all of them, so more only give noise more chances to settle. */
-const MAX_ROUNDS = 8;
+const MAX_ROUNDS = 20;
 const FLAT_ROUNDS = 2;
 
 export interface GrowthOptions {

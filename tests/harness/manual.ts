@@ -9,12 +9,12 @@ import { cpSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { attribute, type Block, isRun, scriptOf } from "../../scripts/docs/page.ts";
-import { freePort } from "./server.ts";
+import { freePort, freePorts } from "./ports.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Nothing in the manual takes long; a busy machine may. */
-const WAIT_MS = 180_000;
+const WAIT_MS = 600_000;
 /** Workers of a page's node at most. */
 const WORKERS = 4;
 
@@ -91,7 +91,7 @@ export class Manual implements AsyncDisposable {
     const startsOne = blocks.some((block) => isServer(block) && !block.words.includes("keep"));
     this.#lacksOutput = false;
     // Known from the start, because files that are written before the server name its ports.
-    this.#ownPorts = startsOne ? freePorts() : undefined;
+    this.#ownPorts = startsOne ? drawPorts() : undefined;
     try {
       for (const block of blocks) await this.#run(block);
     } finally {
@@ -147,7 +147,7 @@ export class Manual implements AsyncDisposable {
     await stop(this.#running);
     this.#running = undefined;
     const isKept = words.includes("keep");
-    if (isKept) this.#keptPorts = freePorts();
+    if (isKept) this.#keptPorts = drawPorts();
     const process = new Deno.Command("bash", {
       args: ["-c", `exec 2>&1\n${this.#withFreePorts(replacingShell(text))}`],
       cwd: this.#folder,
@@ -289,23 +289,9 @@ function withoutNumbers(line: string): string {
 }
 
 /** Two ports, and two rows of neighbouring ones, which a node counts up. */
-function freePorts(): Ports {
-  const row = () => {
-    for (;;) {
-      const first = freePort();
-      if (Array.from({ length: WORKERS }, (_, index) => first + index).every(isFree)) return first;
-    }
-  };
+function drawPorts(): Ports {
+  const row = () => freePorts(WORKERS)[0]!;
   return { public: [freePort(), freePort()], workers: row(), workerMetrics: row() };
-}
-
-function isFree(port: number): boolean {
-  try {
-    Deno.listen({ hostname: "127.0.0.1", port }).close();
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 async function isReady(port: number): Promise<boolean> {

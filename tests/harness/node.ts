@@ -6,7 +6,7 @@
 import { fileURLToPath } from "node:url";
 import { TextLineStream } from "./lines.ts";
 import { packageUnderTest } from "./program.ts";
-import { freePort } from "./server.ts";
+import { freePorts } from "./ports.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -46,12 +46,12 @@ export interface TestNode extends AsyncDisposable {
 }
 
 /** Generous: test machines are small and busy. */
-const WAIT_MS = 120_000;
+const WAIT_MS = 300_000;
 
 /** Starts a node and returns at once. */
 export function startNode(options: NodeOptions): TestNode {
   const folder = Deno.makeTempDirSync({ prefix: "test-node-" });
-  const ports = distinctPorts(2 + 2 * options.workers);
+  const ports = freePorts(2 + 2 * options.workers);
   const [grpcPort, httpPort, ...rest] = ports as [number, number, ...number[]];
   const workerPorts = rest.slice(0, options.workers);
   const workers = workerPorts.map((port, index) =>
@@ -151,7 +151,7 @@ export function startNode(options: NodeOptions): TestNode {
     async [Symbol.asyncDispose]() {
       if (!hasEnded) {
         killQuietly(child.pid, "SIGTERM");
-        const timer = setTimeout(() => killQuietly(child.pid, "SIGKILL"), 30_000);
+        const timer = setTimeout(() => killQuietly(child.pid, "SIGKILL"), WAIT_MS);
         await exited;
         clearTimeout(timer);
       }
@@ -176,15 +176,6 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** Resolves when a condition holds; rejects after a long time with what was waited for. */
-export async function until(what: string, holds: () => boolean): Promise<void> {
-  const endMs = performance.now() + WAIT_MS;
-  while (!holds()) {
-    if (performance.now() > endMs) throw new Error(`still waiting: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
 function commandLine(pid: number): string | undefined {
   try {
     return Deno.readTextFileSync(`/proc/${pid}/cmdline`);
@@ -199,10 +190,4 @@ function killQuietly(pid: number, signal: Deno.Signal): void {
   } catch {
     // It ended before.
   }
-}
-
-function distinctPorts(count: number): number[] {
-  const ports = new Set<number>();
-  while (ports.size < count) ports.add(freePort());
-  return [...ports];
 }

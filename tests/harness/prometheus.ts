@@ -5,7 +5,7 @@
 
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { freePort } from "./server.ts";
+import { freePort } from "./ports.ts";
 
 const CACHE = fileURLToPath(new URL("../../.cache/prometheus", import.meta.url));
 const DOWNLOAD_LIMIT_MS = 120_000;

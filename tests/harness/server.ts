@@ -5,6 +5,7 @@
 
 import { fileURLToPath } from "node:url";
 import { TextLineStream } from "./lines.ts";
+import { freePort } from "./ports.ts";
 import { packageUnderTest } from "./program.ts";
 
 /** Many times the default grace: one that takes longer has not stopped at all. */
@@ -46,29 +47,13 @@ export interface TestServer extends AsyncDisposable {
   readonly exited: Promise<Deno.CommandStatus>;
 }
 
-/**
- * A port that was free a moment ago, and that no outgoing connection takes meanwhile: it lies below the
- * range that Linux draws from for those (32768 and up).
- */
-export function freePort(): number {
-  for (;;) {
-    const port = 15_000 + Math.floor(Math.random() * 17_000);
-    try {
-      Deno.listen({ hostname: "127.0.0.1", port }).close();
-      return port;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
-    }
-  }
-}
-
 /** Starts one worker without a supervisor and waits for it; its log is in the error if it fails. */
 export async function startServer(options: StartOptions): Promise<TestServer> {
   for (let attempt = 1;; attempt++) {
     try {
       return await start(options);
     } catch (error) {
-      // Another process may take a free port between our look and the server's bind.
+      // A process that is no test may take a free port between our look and the server's bind.
       if (attempt === 3 || !/in use/.test(String(error))) throw error;
     }
   }

@@ -7,6 +7,7 @@ import {
   denseBundle,
   denseProgram,
   float32Bytes,
+  metaManifest,
   safetensors,
   temporaryDirectory,
   writeBundle,
@@ -155,14 +156,7 @@ Deno.test({
         return [{ ...second, name: "z" }];
       });`;
         const meta = (outputs: number[]): BundleFiles => ({
-          "manifest.yaml": JSON.stringify({
-            format_version: "2.0",
-            axis_order: "row_major",
-            kind: "meta",
-            meta: { calls: ["dense"] },
-            client_inputs: [{ name: "x", dtype: "f32", shape: "na", dims: { a: 3 } }],
-            client_outputs: [{ name: "z", dtype: "f32", shape: "na", dims: { a: 4 } }],
-          }),
+          "manifest.yaml": JSON.stringify(metaManifest(["dense"])),
           "model.ts": hook,
           "golden.safetensors": safetensors([
             { name: "b0/input/x", dtype: "F32", shape: [1, 3], data: float32Bytes([1, 2, 3]) },

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { EXIT, main } from "../../src/cli/mod.ts";
 import { FakeWorker, startTestGateway } from "../../src/gateway/testing.ts";
-import { freePort } from "../harness/server.ts";
+import { freePort } from "../harness/ports.ts";
 
 async function ctl(target: string | number, ...args: string[]) {
   const out: string[] = [];

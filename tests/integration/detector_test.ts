@@ -53,7 +53,7 @@ function draw(seed: number, height: number, width: number): NamedTensor {
 async function detect(client: Client, image: NamedTensor, budgetMs?: number): Promise<Detections> {
   const parameters = new Map<string, InferParameter>();
   if (budgetMs !== undefined) {
-    const value = BigInt(Math.round(budgetMs * 1e6));
+    const value = BigInt(Math.ceil(budgetMs * 1e6));
     parameters.set("reactant_timeout_ns", { kind: "int64", value });
   }
   const { outputs } = await client.infer({ modelName: "detector", inputs: [image], parameters });
@@ -171,7 +171,7 @@ async function concurrentRunsShareDispatches(server: TestServer, client: Client)
   await using _load = occupyDevice(client);
   // Whether two stages ever wait together is up to the machine; a round or two will do.
   for (let round = 1, shared = 0; shared < 5; round++) {
-    assert.ok(round <= 10, `only ${shared} calls of the heads shared a dispatch`);
+    assert.ok(round <= 200, `only ${shared} calls of the heads shared a dispatch`);
     await Promise.all(Array.from({ length: 48 }, async (_, at) => {
       const which = at % IMAGES.length;
       assertSame(await detect(client, IMAGES[which]!), alone[which]!, `concurrent run ${at}`);
@@ -189,17 +189,19 @@ async function deadlineIsInherited(client: Client): Promise<void> {
   await detect(client, IMAGES[1]!);
   const usualMs = performance.now() - startMs;
   const statuses: string[] = [];
-  // Budgets that end in every stage of a run, and before it.
-  for (const share of [0.001, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 3]) {
-    const { status, message } = await failureOf(detect(client, IMAGES[1]!, usualMs * share));
+  // Budgets that end in every stage of a run, and before it: the first is of a nanosecond.
+  for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 3]) {
+    const { status, message } = await failureOf(
+      detect(client, IMAGES[1]!, Math.max(1e-6, usualMs * share)),
+    );
     if (status !== "OK") assert.match(message, /deadline/i);
     statuses.push(status);
     // A late run costs its hook worker; the next budget is not to be spent on starting another.
     assertSame(await detect(client, IMAGES[1]!), wanted, "after a late run");
   }
-  console.log(`budgets of 0.001 to 3 times ${usualMs.toFixed(1)} ms: ${statuses.join(" ")}`);
+  console.log(`budgets of 0 to 3 times ${usualMs.toFixed(1)} ms: ${statuses.join(" ")}`);
   assert.equal(statuses[0], "DEADLINE_EXCEEDED");
-  assertSame(await detect(client, IMAGES[1]!, 60_000), wanted, "with time to spare");
+  assertSame(await detect(client, IMAGES[1]!, 600_000), wanted, "with time to spare");
   assert.deepEqual(statuses.filter((status) => !/^(OK|DEADLINE_EXCEEDED)$/.test(status)), []);
 }
 

@@ -1,30 +1,17 @@
 /** What the manual says about `max_concurrent_requests` of a worker. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import type { NamedTensor } from "../../src/tensor/mod.ts";
 import {
   denseBundle,
-  denseManifest,
+  metaManifest,
   temporaryDirectory,
   writeBundle,
 } from "../harness/bundle_builder.ts";
 import { connect } from "../harness/client.ts";
-import { sampleSum, until } from "../harness/fleet.ts";
+import { sampleSum } from "../harness/fleet.ts";
+import { writeHolding } from "../harness/holding_bundle.ts";
 import { startServer } from "../harness/server.ts";
-
-/** Holds its request until the file `release` lies in the bundle. */
-const HOLD = `register_model("hold", {
-  async preprocess(inputs) {
-    for (;;) {
-      try {
-        bundle.readText("release");
-        return inputs;
-      } catch {
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    }
-  },
-});`;
+import { until } from "../harness/until.ts";
 
 const TWO_STAGES = `register_meta("meta", async (inputs, call) => {
   await call("dense", inputs);
@@ -42,26 +29,17 @@ const x: NamedTensor = {
 Deno.test("a worker over its cap refuses at once, answers probes, and runs the stages it let in", async () => {
   await using folder = await temporaryDirectory();
   await writeBundle(folder.path, "dense", denseBundle());
-  const clientInputs = denseManifest().executable_inputs;
-  const held = await writeBundle(folder.path, "hold", {
-    ...denseBundle(),
-    "manifest.yaml": JSON.stringify({ ...denseManifest(), client_inputs: clientInputs }),
-    "model.ts": HOLD,
-  });
+  const held = await writeHolding(folder.path, "hold", "requests");
   await writeBundle(folder.path, "meta", {
-    "manifest.yaml": JSON.stringify({
-      format_version: "2.0",
-      axis_order: "row_major",
-      kind: "meta",
-      meta: { calls: ["dense"] },
-      client_inputs: [{ name: "x", dtype: "f32", shape: "na", dims: { a: 3 } }],
-      client_outputs: [{ name: "z", dtype: "f32", shape: "na", dims: { a: 4 } }],
-    }),
+    "manifest.yaml": JSON.stringify(metaManifest(["dense"])),
     "model.ts": TWO_STAGES,
   });
   await using server = await startServer({
     modelDirs: [folder.path],
-    args: ["--max-concurrent-requests", "1", "--model-control-mode", "static"],
+    args: [
+      ...["--max-concurrent-requests", "1", "--model-control-mode", "static"],
+      ...["--hook-call-timeout-seconds", "3600"],
+    ],
   });
   await using client = connect(server);
 
@@ -82,7 +60,7 @@ Deno.test("a worker over its cap refuses at once, answers probes, and runs the s
   assert.equal(await client.inference.serverReady(), true);
   assert.equal(await sampleSum(server, "worker_requests_shed_total"), 1);
 
-  await Deno.writeTextFile(join(held, "release"), "");
+  held.release();
   await first;
   await client.inference.infer({ modelName: "dense", inputs: [x] });
 });

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { freePort, startServer } from "../harness/server.ts";
+import { temporaryDirectory } from "../harness/bundle_builder.ts";
+import { writeHolding } from "../harness/holding_bundle.ts";
+import { freePort } from "../harness/ports.ts";
+import { startServer } from "../harness/server.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const digits = `${root}examples/digits/bundle`;
@@ -13,7 +16,7 @@ async function run(
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", "--config", `${root}deno.json`, `${root}main.ts`, ...args],
     env,
-    signal: AbortSignal.timeout(300_000),
+    signal: AbortSignal.timeout(600_000),
   }).output();
   const decoder = new TextDecoder();
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
@@ -39,11 +42,18 @@ Deno.test("serve becomes ready, drains on SIGTERM and exits with 0", async () =>
 });
 
 Deno.test("serve opens its ports at once and reports progress while models load", async () => {
-  await using server = await startServer({ modelDirs: [digits], until: "listening" });
+  await using folder = await temporaryDirectory();
+  const held = await writeHolding(folder.path, "held", "loading");
+  await using server = await startServer({
+    modelDirs: [folder.path],
+    until: "listening",
+    args: ["--hook-load-timeout-seconds", "3600"],
+  });
   const early = await server.http("/readyz");
   assert.equal(early.status, 503);
   assert.match(early.body, /0 of 1 models ready/);
   assert.equal((await server.http("/healthz")).status, 200);
+  held.release();
   await server.waitForEvent(({ message }) => message === "ready");
   assert.equal((await server.http("/readyz")).status, 200);
 });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { selfCommand } from "../../src/standalone.ts";
 import { startProgram } from "../harness/program.ts";
-import { freePort } from "../harness/server.ts";
+import { freePort } from "../harness/ports.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 const docker = `${root}/docker`;

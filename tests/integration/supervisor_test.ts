@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { connect } from "../harness/client.ts";
-import { isAlive, startNode, until } from "../harness/node.ts";
-import { freePort } from "../harness/server.ts";
+import { isAlive, startNode } from "../harness/node.ts";
+import { freePort, isFree } from "../harness/ports.ts";
+import { until } from "../harness/until.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const modelRepo = `${root}examples/digits/bundle`;
@@ -12,17 +13,7 @@ const modelRepo = `${root}examples/digits/bundle`;
 /** Whether the model answers on a port. */
 async function answers(port: number): Promise<boolean> {
   await using client = connect({ grpcPort: port });
-  return await client.inference.modelReady("digits", { deadlineMs: performance.now() + 60_000 });
-}
-
-/** Whether somebody listens on a loopback port. */
-function isTaken(port: number): boolean {
-  try {
-    Deno.listen({ hostname: "127.0.0.1", port }).close();
-    return false;
-  } catch {
-    return true;
-  }
+  return await client.inference.modelReady("digits", { deadlineMs: performance.now() + 300_000 });
 }
 
 function variablesOf(pid: number): Map<string, string> {
@@ -73,18 +64,18 @@ Deno.test("a node restarts a killed worker, and a killed supervisor leaves nothi
   Deno.kill(pids[2]!, "SIGSTOP");
   node.kill("SIGKILL");
   await node.exited;
-  await until("every child has ended", () => !pids.some(isAlive));
+  await until(() => !pids.some(isAlive), "every child has ended");
   for (const port of [node.grpcPort, node.httpPort, ...node.workerPorts]) {
-    assert.ok(!isTaken(port), `port ${port} is free again`);
+    assert.ok(isFree(port), `port ${port} is free again`);
   }
-  await until("the node's folder is gone", () => {
+  await until(() => {
     try {
       Deno.statSync(socket);
       return false;
     } catch {
       return true;
     }
-  });
+  }, "the node's folder is gone");
 });
 
 Deno.test("a node of workers tells the service manager and health checks, and drains on SIGTERM", async () => {
@@ -105,11 +96,11 @@ Deno.test("a node of workers tells the service manager and health checks, and dr
     const ready = (name: string) => node.waitForLine(new RegExp(`"${name} is ready \\(after`));
     await Promise.all([ready("worker0"), ready("worker1")]);
     await until(
-      "the service manager is told",
       () => states.includes("STATUS=2 of 2 workers ready"),
+      "the service manager is told",
     );
     assert.ok(states.some((state) => state.startsWith("READY=1\nSTATUS=")), states.join("; "));
-    assert.ok(!isTaken(node.grpcPort), "role workers has no public port");
+    assert.ok(isFree(node.grpcPort), "role workers has no public port");
 
     const health = await new Deno.Command(Deno.execPath(), {
       args: [
@@ -126,7 +117,7 @@ Deno.test("a node of workers tells the service manager and health checks, and dr
     node.kill("SIGTERM");
     assert.equal((await node.exited).code, 0);
     assert.ok(!pids.some(isAlive));
-    await until("the service manager is told of the end", () => states.includes("STOPPING=1"));
+    await until(() => states.includes("STOPPING=1"), "the service manager is told of the end");
     // Every line has one prefix, and JSON lines are what the children wrote.
     for (const line of node.lines) {
       const match = /^\[(supervisor|worker0|worker1)\] (\{.*\})$/.exec(line);
@@ -176,13 +167,13 @@ Deno.test("a node that is told to stop while it looks for devices leaves at once
     );
     const env: Record<string, string> = { PATH: `${folder}:${Deno.env.get("PATH")}` };
     await using node = startNode({ modelRepo, workers: 1, gpus: "auto", env });
-    await until("the driver is asked", () => {
+    await until(() => {
       try {
         return Deno.readTextFileSync(`${folder}/asked`).endsWith("\n");
       } catch {
         return false;
       }
-    });
+    }, "the driver is asked");
     node.kill("SIGTERM");
     const { code, signal } = await node.exited;
     Deno.kill(Number(Deno.readTextFileSync(`${folder}/asked`)), "SIGKILL");

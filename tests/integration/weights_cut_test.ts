@@ -36,10 +36,14 @@ Deno.test("a weights file that is cut short under a load fails that load and not
   const [spared, ...victims] = MODELS;
   const failures: string[] = [];
   for (const [index, name] of victims.entries()) {
+    const cut = () => Deno.truncateSync(join(folder.path, name, "weights.safetensors"), 4096);
+    // From before the load begins to when it may be done, on any machine.
+    if (index === 0) cut();
     const loading = set(name, Residency.PINNED_DEVICE).then(() => undefined, (error) => error);
-    // From before the load begins to after it is done, on any machine.
-    await new Promise((resolve) => setTimeout(resolve, 2 ** index));
-    Deno.truncateSync(join(folder.path, name, "weights.safetensors"), 4096);
+    if (index > 0) {
+      await new Promise((resolve) => setTimeout(resolve, 2 ** index));
+      cut();
+    }
     const error = await loading;
     if (error === undefined) assert.equal(await askValue(client, name, 3), index + 2);
     else {
@@ -52,7 +56,7 @@ Deno.test("a weights file that is cut short under a load fails that load and not
       await assert.rejects(askValue(client, name, 3), { status: "UNAVAILABLE" });
     }
   }
-  assert.ok(failures.length > 0);
+  assert.equal(failures[0], victims[0]);
   await set(spared!, Residency.PINNED_DEVICE);
   assert.equal(await askValue(client, spared!, 3), 1);
   const { body } = await server.http("/metrics");

@@ -135,7 +135,7 @@ testWith(
             (bytes: Buffer) => bytes,
             Buffer.from("hello"),
             new grpc.Metadata(),
-            { deadline: Date.now() + 120_000 },
+            { deadline: Date.now() + 300_000 },
             (error, response) => {
               client.close();
               if (error) reject(error);

@@ -5,9 +5,11 @@
 
 import { fileURLToPath } from "node:url";
 import { TextLineStream } from "../lines.ts";
+import { freePorts } from "../ports.ts";
+import { until } from "../until.ts";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
-const STOP_MS = 60_000;
+const STOP_MS = 300_000;
 
 export interface NodeOptions {
   readonly modelDir: string;
@@ -38,27 +40,6 @@ export interface ChaosNode extends AsyncDisposable {
   http(path: string): Promise<{ status: number; body: string }>;
 }
 
-/** As many ports as asked for, in a row, all free a moment ago. */
-export function freePorts(count: number): number[] {
-  for (let attempt = 0; attempt < 200; attempt++) {
-    const held: Deno.Listener[] = [];
-    try {
-      held.push(Deno.listen({ hostname: "127.0.0.1", port: 0 }));
-      const first = (held[0]!.addr as Deno.NetAddr).port;
-      if (first + count > 65_000) continue;
-      for (let port = first + 1; port < first + count; port++) {
-        held.push(Deno.listen({ hostname: "127.0.0.1", port }));
-      }
-      return held.map((listener) => (listener.addr as Deno.NetAddr).port);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
-    } finally {
-      for (const listener of held) listener.close();
-    }
-  }
-  throw new Error(`no ${count} free ports in a row`);
-}
-
 /** Starts a node and waits until every worker is ready at the gateway. */
 export async function startChaosNode(options: NodeOptions): Promise<ChaosNode> {
   const { modelDir, workers, folder } = options;
@@ -80,7 +61,7 @@ export async function startChaosNode(options: NodeOptions): Promise<ChaosNode> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--quiet", "--no-prompt", "--config", `${root}deno.json`, `${root}main.ts`],
-      ...["serve", "--node-file", nodeFile],
+      ...["serve", "--node-file", nodeFile, "--runtime-dir", `${folder}/run`],
     ],
     env: {
       REACTANT_CPU_WORKERS: String(workers),
@@ -154,28 +135,5 @@ export async function readyWorkers(node: Pick<ChaosNode, "http">): Promise<strin
       .map((match) => match[1]!);
   } catch {
     return [];
-  }
-}
-
-/** Waits for a condition; on a slow machine, long. */
-export async function until(
-  isTrue: () => boolean | Promise<boolean>,
-  what: string,
-  limitMs = 120_000,
-): Promise<void> {
-  const endMs = performance.now() + limitMs;
-  while (!await isTrue()) {
-    if (performance.now() > endMs) throw new Error(`never came: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
-
-/** Whether a process is there; a zombie counts as gone. */
-export function isAlive(pid: number): boolean {
-  try {
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    return !/^\s*[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 1));
-  } catch {
-    return false;
   }
 }

@@ -23,11 +23,14 @@ import {
   textOf,
 } from "../stamped_bundle.ts";
 import { startServer, type TestServer } from "../server.ts";
+import { whileStopped } from "../stopped.ts";
 
 export interface StormOptions {
   readonly seconds: number;
   readonly seed: number;
   readonly clients: number;
+  /** Answers that there are to be at least, if that takes longer. */
+  readonly answers?: number;
   /** Further flags of the server. */
   readonly args?: readonly string[];
 }
@@ -50,7 +53,7 @@ export interface StormReport {
 
 const POLL_SECONDS = 0.2;
 /** How long a change may take to be served on a busy machine. */
-const SETTLE_MS = 120_000;
+const SETTLE_MS = 300_000;
 const NAMES = ["alpha", "beta", "gamma", "delta", "epsilon"];
 /** Never touched. */
 const STEADY: Stamp = { program: 1, weights: 1, hook: 0, manifest: 1 };
@@ -79,6 +82,8 @@ class Storm {
   readonly complaints: string[] = [];
   answers = 0;
   isOver = false;
+  /** Does something that the server is to see as one change; it is not there yet at first. */
+  asOne: (act: () => void) => void = (act) => act();
   readonly #random: Random;
   readonly #root: string;
   readonly #published = new Map<string, Published>();
@@ -215,8 +220,10 @@ class Storm {
     const aside = await writeBundle(this.#root, ".incoming", stampedBundle(stamp));
     const parked = join(this.#root, ".outgoing");
     this.#begin(name, stamp);
-    Deno.renameSync(join(this.#root, name), parked);
-    Deno.renameSync(aside, join(this.#root, name));
+    this.asOne(() => {
+      Deno.renameSync(join(this.#root, name), parked);
+      Deno.renameSync(aside, join(this.#root, name));
+    });
     Deno.removeSync(parked, { recursive: true });
     this.#published.set(name, { stamp, isBroken: false });
     if (textOf(stamp) === textOf(before)) throw new Error("versions are never used twice");
@@ -231,7 +238,7 @@ class Storm {
       String(old[file]) !== String(content)
     );
     this.#begin(name, stamp);
-    publish(join(this.#root, name), Object.fromEntries(changed));
+    this.asOne(() => publish(join(this.#root, name), Object.fromEntries(changed)));
     this.#published.set(name, { stamp, isBroken: false });
   }
 
@@ -245,8 +252,10 @@ class Storm {
       else Deno.linkSync(join(directory, file), join(aside, file));
     }
     this.#begin(name, stamp);
-    Deno.renameSync(directory, join(this.#root, ".outgoing"));
-    Deno.renameSync(aside, directory);
+    this.asOne(() => {
+      Deno.renameSync(directory, join(this.#root, ".outgoing"));
+      Deno.renameSync(aside, directory);
+    });
     Deno.removeSync(join(this.#root, ".outgoing"), { recursive: true });
     this.#published.set(name, { stamp, isBroken: false });
   }
@@ -291,9 +300,11 @@ class Storm {
     this.#begin(name, theirs.stamp);
     this.#begin(second, own.stamp);
     const parked = join(this.#root, ".parked");
-    Deno.renameSync(join(this.#root, name), parked);
-    Deno.renameSync(join(this.#root, second), join(this.#root, name));
-    Deno.renameSync(parked, join(this.#root, second));
+    this.asOne(() => {
+      Deno.renameSync(join(this.#root, name), parked);
+      Deno.renameSync(join(this.#root, second), join(this.#root, name));
+      Deno.renameSync(parked, join(this.#root, second));
+    });
     this.#published.set(name, theirs);
     this.#published.set(second, own);
   }
@@ -301,7 +312,7 @@ class Storm {
 
 /** Runs a storm. @throws when the server does not come up or does not settle afterwards */
 export async function runStorm(options: StormOptions): Promise<StormReport> {
-  const { seconds, seed, clients, args } = options;
+  const { seconds, seed, clients, answers = 0, args } = options;
   await using folder = await temporaryDirectory();
   const storm = new Storm(folder.path, seed);
   await writeBundle(folder.path, "steady", stampedBundle(STEADY));
@@ -310,6 +321,7 @@ export async function runStorm(options: StormOptions): Promise<StormReport> {
     modelDirs: [folder.path],
     args: ["--model-poll-seconds", String(POLL_SECONDS), ...(args ?? [])],
   });
+  storm.asOne = (act) => whileStopped(server.pid, act);
   const connections = Array.from({ length: clients }, () => connect(server));
   const random = new Random(seed + 1);
   const asking = connections.map((client) => storm.ask(client, new Random(random.next())));
@@ -321,7 +333,9 @@ export async function runStorm(options: StormOptions): Promise<StormReport> {
   while (performance.now() < warmMs) await storm.change().then(pause);
   await settle(storm, server);
   const before = await footprint(server);
-  while (performance.now() < endMs) await storm.change().then(pause);
+  while (performance.now() < endMs || storm.answers < answers && storm.complaints.length === 0) {
+    await storm.change().then(pause);
+  }
   await settle(storm, server);
   const after = await footprint(server);
 
