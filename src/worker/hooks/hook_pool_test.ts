@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { ServerError } from "../../errors.ts";
 import type { NamedTensor } from "../../tensor/mod.ts";
 import { HookPool } from "./hook_pool.ts";
-import { bytes, DOUBLE, failure, type Fixture, open } from "./testing.ts";
+import { bytes, DOUBLE, failure, type Fixture, open, textOf } from "./testing.ts";
 
 Deno.test("call() runs a TypeScript hook on copies of the tensors", async () => {
   using fixture = await open(DOUBLE);
@@ -291,4 +291,23 @@ Deno.test("a hook refuses a request as its client's mistake with InvalidArgument
   assert.deepEqual(fixture.lost, []);
   // A refusal is the client's failure.
   assert.deepEqual(fixture.failures, ["error", "error"]);
+});
+
+Deno.test("threads that start at the same moment all start, and none has the process's collector", async () => {
+  const source = `register_model("m", {
+    preprocess([input]) {
+      const data = new TextEncoder().encode(typeof gc);
+      return [{ ...input, shape: [data.length], data }];
+    },
+  });`;
+  for (let round = 0; round < 2; round++) {
+    const fixtures = await Promise.all(Array.from({ length: 12 }, () => open(source)));
+    try {
+      for (const { pool } of fixtures) {
+        assert.equal(textOf(await pool.call("preprocess", [bytes([1])])), "undefined");
+      }
+    } finally {
+      for (const fixture of fixtures) fixture[Symbol.dispose]();
+    }
+  }
 });

@@ -181,11 +181,14 @@ function reportStray(error: unknown): void {
   post({ type: "stray", message: describe(error) });
 }
 
-/** A full garbage collection, which V8 offers to those who ask before the context is made. */
+/**
+ * A full garbage collection, which V8 offers to those who ask before the context is made. The flag is the
+ * whole process's and stays: taken back, it would be missing for a thread that starts at the same moment.
+ * No thread's own context has `gc` for it, they are made from Deno's snapshot.
+ */
 function makeCollector(): () => void {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
-  setFlagsFromString("--no-expose-gc");
   return () => collect();
 }
 
