@@ -1,7 +1,7 @@
 /** A worker whose log nobody reads: it must serve all the same, and end when told to. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { freePort } from "../harness/server.ts";
+import { freePort } from "../harness/ports.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
