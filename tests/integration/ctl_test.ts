@@ -136,7 +136,10 @@ Deno.test("ctl names the remedy when nobody answers, and when it is used wrongly
   const port = freePort();
   const gone = await ctl(port, "status");
   assert.equal(gone.code, EXIT.failure);
-  assert.match(gone.err, new RegExp(`127\\.0\\.0\\.1:${port} .*give the address with --target`));
+  assert.match(
+    gone.err,
+    new RegExp(`127\\.0\\.0\\.1:${port} .*give the address with --target .*grpcs://.* is TLS`),
+  );
   const wrong: [string[], RegExp][] = [
     [[], /ctl takes an action: status, models/],
     [["statsu"], /no action "statsu".*did you mean status\?/],

@@ -152,7 +152,9 @@ async function readCa(path: string): Promise<string> {
 }
 
 const REMEDIES: Partial<Record<StatusName, string>> = {
-  UNAVAILABLE: `if nothing listens there, give the address with --target or ${TARGET_VARIABLE}`,
+  UNAVAILABLE:
+    `if nothing listens there, give the address with --target or ${TARGET_VARIABLE}; grpcs:// in ` +
+    "front of it is TLS",
   DEADLINE_EXCEEDED: "it is slow or hangs; give it longer with --timeout-seconds",
 };
 
