@@ -162,7 +162,7 @@ Deno.test("ModelInfer cancels on the worker what its client cancels", async () =
   await assert.rejects(call, { status: "CANCELLED" });
   assert.equal(await aborted.promise, "CANCELLED");
   await until(() => worker.active === 0, "the call ended");
-  assert.equal(await sample(gateway, "gateway_inflight_requests"), 0);
+  await until(async () => await sample(gateway, "gateway_inflight_requests") === 0, "it is let go");
 });
 
 Deno.test("ModelInfer shortens the deadline and ends at it", async () => {
@@ -233,7 +233,7 @@ Deno.test("ModelInfer keeps to the streams of a worker; the others wait and are 
   assert.equal(worker.mostActive, 4);
   // One that waits leaves with its caller, and the probes are not among those that wait.
   worker.infer = () => new Promise<Message>(() => {});
-  const endMs = performance.now() + 60_000;
+  const endMs = performance.now() + 600_000;
   const controller = new AbortController();
   const held = Array.from(
     { length: 4 },

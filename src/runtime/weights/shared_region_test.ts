@@ -105,7 +105,7 @@ Deno.test("acquireRegion() writes anew what a writer left that was killed half w
 });
 
 Deno.test("acquireRegion() takes over what a process left complete, and not what was damaged", async () => {
-  const wanted = request();
+  const wanted = request({ source: lasting() });
   const path = `/dev/shm${regionName(wanted.key)}`;
   /** As if the process had been killed: the object stays. */
   const leave = async () => {
@@ -252,8 +252,8 @@ Deno.test("sweepRegions() removes what nobody has and nobody will want", async (
   }
   const unfinished = `/dev/shm${regionName(randomKey())}`;
   Deno.writeFileSync(unfinished, new Uint8Array(5000));
-  const { removed } = await sweepRegions();
-  assert.ok(removed >= 3);
+  // A worker that starts meanwhile does the same.
+  await sweepRegions();
   const isThere = (path: string) => Deno.lstatSync(path).isFile;
   assert.deepEqual(names.slice(0, 2).map(isThere), [true, true]);
   for (const path of [names[2]!, names[3]!, unfinished]) {

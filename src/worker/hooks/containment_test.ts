@@ -233,27 +233,28 @@ Deno.test("a hook that uses up memory costs its call, and its neighbours nothing
   const timer = setInterval(() => peakBytes = Math.max(peakBytes, Deno.memoryUsage().rss), 10);
   /** What each bomb added at most, one after the other. */
   const grown: Record<string, number> = {};
-  /** Bombs that cost the thread although they need not. */
-  const unlucky: string[] = [];
   try {
     for (const [index, [name, [lost]]] of Object.entries(BOMBS).entries()) {
       const baseBytes = peakBytes = Deno.memoryUsage().rss;
-      fixture.lost.length = fixture.failures.length = 0;
-      const [status, message] = await failure(fixture.pool.call("preprocess", [bytes([index])]));
-      assert.equal(status, "INTERNAL", name);
-      assert.match(message, /memory/i, name);
-      // Garbage that is not collected in time can end the heap before the buffers' own bound is met.
-      const isLost = lost !== undefined || fixture.lost.length > 0;
-      if (lost === undefined && isLost) unlucky.push(name);
-      assert.deepEqual(fixture.lost, isLost ? ["memory"] : [], name);
-      assert.deepEqual(fixture.failures, [isLost ? "memory" : "error"], name);
+      // Garbage that is not collected in time can end the heap before the buffers' own bound is met. One
+      // that cannot cost only its call does so every time.
+      for (let left = 10;; left--) {
+        fixture.lost.length = fixture.failures.length = 0;
+        const [status, message] = await failure(fixture.pool.call("preprocess", [bytes([index])]));
+        assert.equal(status, "INTERNAL", name);
+        assert.match(message, /memory/i, name);
+        const isLost = fixture.lost.length > 0;
+        assert.deepEqual(fixture.lost, isLost ? ["memory"] : [], name);
+        assert.deepEqual(fixture.failures, [isLost ? "memory" : "error"], name);
+        if (isLost === (lost !== undefined)) break;
+        assert.ok(left > 0, `${name}: ${isLost ? "the thread is always lost" : "it never is"}`);
+      }
       const [output] = await neighbour.pool.call("preprocess", [bytes([21])]);
       assert.equal(output!.data[0], 42, name);
       const [own] = await fixture.pool.call("preprocess", [bytes([255])]);
       assert.equal(own!.data[0], 255, name);
       grown[name] = Math.round((peakBytes - baseBytes) / 2 ** 20);
     }
-    assert.ok(unlucky.length <= 2, unlucky.join());
     // Without a bound they would take all there is. A map that grows is copied, the limit is doubled once
     // so that V8 can stop it, and what garbage is left of the one before is no bomb's fault.
     assert.ok(Object.values(grown).every((mebibytes) => mebibytes < 1024), JSON.stringify(grown));
@@ -456,10 +457,13 @@ Deno.test("what hooks log arrives in bounded lines, and few of them", async () =
     for (let i = 0; i < 1e4; i++) console.log("x".repeat(1e4));
     return inputs;
   } });`);
+  const startMs = performance.now();
   await fixture.pool.call("preprocess", [bytes([1])]);
+  const seconds = (performance.now() - startMs) / 1000;
   assert.equal(fixture.output[0], `warn first {"a":1} Uint8Array(3 bytes)`);
-  // The loop may take longer than the second that the bound is for.
-  assert.ok(fixture.output.length < 400, `${fixture.output.length} lines`);
+  // 20 a second and one that says how many were dropped, in each second that it took or touched.
+  const most = 21 * (Math.ceil(seconds) + 1);
+  assert.ok(fixture.output.length <= most, `${fixture.output.length} lines in ${seconds} s`);
   assert.ok(fixture.output.every((line) => line.length < 520));
 });
 
