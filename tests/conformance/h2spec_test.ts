@@ -6,46 +6,11 @@
 import assert from "node:assert/strict";
 import { type Http2Stream, listenHttp2 } from "../../src/transport/http2/mod.ts";
 
-const MODULE = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible";
-const root = new URL("../../", import.meta.url).pathname;
-const binary = `${root}.cache/go/bin/h2spec`;
-const go = findGo();
+import { goTool, hasGoTool } from "../harness/go_tools.ts";
 
-function findGo(): string | undefined {
-  for (const candidate of ["go", "/usr/local/go/bin/go"]) {
-    try {
-      if (new Deno.Command(candidate, { args: ["version"] }).outputSync().success) return candidate;
-    } catch {
-      // Not there; try the next place.
-    }
-  }
-  return undefined;
-}
-
-function isBuilt(): boolean {
-  try {
-    return Deno.statSync(binary).isFile;
-  } catch {
-    return false;
-  }
-}
-
-const canRun = isBuilt() || go !== undefined;
+const canRun = hasGoTool("h2spec");
 if (!canRun) {
   console.log("NOT RUN: h2spec needs Go to be built, and there is no Go on this machine");
-}
-
-async function build(): Promise<void> {
-  if (isBuilt()) return;
-  const { success, stderr } = await new Deno.Command(go!, {
-    args: ["install", MODULE],
-    env: {
-      GOBIN: `${root}.cache/go/bin`,
-      GOPATH: `${root}.cache/go/path`,
-      GOFLAGS: "-modcacherw",
-    },
-  }).output();
-  assert.ok(success, new TextDecoder().decode(stderr));
 }
 
 /** Between looks at whether a request may be answered. */
@@ -89,7 +54,7 @@ Deno.test({
   name: "the HTTP/2 server passes h2spec in strict mode",
   ignore: !canRun,
   fn: async () => {
-    await build();
+    const h2spec = await goTool("h2spec");
     const errors: unknown[] = [];
     using answers = new Answers();
     const answer = (stream: Http2Stream) => answers.add(stream);
@@ -116,8 +81,8 @@ Deno.test({
       },
     );
     try {
-      const { success, stdout } = await new Deno.Command(binary, {
-        args: ["-S", "-h", listener.hostname, "-p", String(listener.port), "-o", "20"],
+      const { success, stdout } = await new Deno.Command(h2spec, {
+        args: ["-S", "-h", listener.hostname, "-p", String(listener.port), "-o", "120"],
       }).output();
       const report = new TextDecoder().decode(stdout);
       const failures = report.slice(Math.max(0, report.indexOf("Failures:")));

@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { freePort } from "./ports.ts";
+import { until } from "./until.ts";
 
 const CACHE = fileURLToPath(new URL("../../.cache/prometheus", import.meta.url));
 const DOWNLOAD_LIMIT_MS = 120_000;
@@ -99,7 +100,7 @@ export interface Prometheus extends AsyncDisposable {
   api(path: string): Promise<unknown>;
 }
 
-/** Starts Prometheus scraping a page every second, with the rules of a file loaded. */
+/** Starts Prometheus scraping a page every other second, with the rules of a file loaded. */
 export async function startPrometheus(
   tools: PrometheusTools,
   { target, rules }: { readonly target: string; readonly rules: string },
@@ -110,7 +111,7 @@ export async function startPrometheus(
   await Deno.writeTextFile(
     config,
     JSON.stringify({
-      global: { scrape_interval: "1s", scrape_timeout: "1s", evaluation_interval: "1s" },
+      global: { scrape_interval: "2s", scrape_timeout: "2s", evaluation_interval: "1s" },
       rule_files: [rules],
       scrape_configs: [{
         job_name: "reactantserver",
@@ -150,18 +151,20 @@ export async function startPrometheus(
       await Deno.remove(folder, { recursive: true });
     },
   };
-  for (let attempt = 0;; attempt++) {
-    try {
-      const response = await fetch(`${base}/-/ready`);
-      await response.body?.cancel();
-      if (response.ok) return server;
-    } catch {
-      // Not listening yet.
-    }
-    if (attempt === 600) {
-      await server[Symbol.asyncDispose]();
-      throw new Error("Prometheus did not become ready within 60 s");
-    }
-    await new Promise((resolve) => setTimeout(resolve, 100));
+  try {
+    await until(async () => {
+      try {
+        const response = await fetch(`${base}/-/ready`);
+        await response.body?.cancel();
+        return response.ok;
+      } catch {
+        // Not listening yet.
+        return false;
+      }
+    }, "Prometheus is ready");
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
   }
+  return server;
 }

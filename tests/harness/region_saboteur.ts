@@ -4,7 +4,7 @@
  *
  *     deno run -A region_saboteur.ts BYTES PATH…
  *
- * Prints how often it did what when its standard input ends.
+ * Prints how often it did what so far, as a line of JSON, now and then and when its standard input ends.
  */
 
 if (import.meta.main) {
@@ -27,6 +27,7 @@ if (import.meta.main) {
       Deno.truncateSync(path, bytes);
       counts.cuts++;
     }
+    if ((counts.cuts + counts.replacements) % 10 === 0) console.log(JSON.stringify(counts));
     await pause(6);
   }
   console.log(JSON.stringify(counts));

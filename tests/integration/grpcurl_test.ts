@@ -3,48 +3,16 @@
  * Go; without Go the test says that it did not run.
  */
 import assert from "node:assert/strict";
-import { fileURLToPath } from "node:url";
 import { GRPCInferenceService } from "../../src/protocol/mod.ts";
 import { denseBundle, writeBundle } from "../harness/bundle_builder.ts";
 import { startServer } from "../harness/server.ts";
 
-const MODULE = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3";
-const root = fileURLToPath(new URL("../../", import.meta.url));
-const grpcurl = `${root}.cache/go/bin/grpcurl`;
+import { runTool } from "../conformance/grpc_interop/tools.ts";
+import { goTool, hasGoTool } from "../harness/go_tools.ts";
 
-function isThere(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
-}
-
-const go = [...(Deno.env.get("PATH") ?? "").split(":"), "/usr/local/go/bin"]
-  .map((folder) => `${folder}/go`).find(isThere);
-const canRun = isThere(grpcurl) || go !== undefined;
+const canRun = hasGoTool("grpcurl");
 if (!canRun) {
   console.log("NOT RUN: grpcurl needs Go to be built, and there is no Go on this machine");
-}
-
-async function output(command: string, args: string[], env: Record<string, string> = {}) {
-  const { success, stdout, stderr } = await new Deno.Command(command, {
-    args,
-    env,
-    signal: AbortSignal.timeout(300_000),
-  }).output();
-  const decoder = new TextDecoder();
-  return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-}
-
-async function build(): Promise<void> {
-  if (isThere(grpcurl)) return;
-  const { success, stderr } = await output(go!, ["install", MODULE], {
-    GOBIN: `${root}.cache/go/bin`,
-    GOPATH: `${root}.cache/go/path`,
-    GOFLAGS: "-modcacherw",
-  });
-  assert(success, stderr);
 }
 
 /** Answers of a dense layer, by hand: x·kernel + bias for x = [1, 2, 3]. */
@@ -54,13 +22,13 @@ Deno.test({
   name: "grpcurl lists, describes and calls a worker's services from its address alone",
   ignore: !canRun,
   fn: async (t) => {
-    await build();
+    const grpcurl = await goTool("grpcurl");
     const models = await Deno.makeTempDir();
     try {
       await writeBundle(models, "dense", denseBundle());
       await using server = await startServer({ modelDirs: [models] });
       const address = `127.0.0.1:${server.grpcPort}`;
-      const run = (...args: string[]) => output(grpcurl, ["-plaintext", ...args]);
+      const run = (...args: string[]) => runTool(grpcurl, ["-plaintext", ...args]);
       const call = async (method: string, request: unknown = {}) => {
         const { success, stdout, stderr } = await run(
           "-d",

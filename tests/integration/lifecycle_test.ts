@@ -86,19 +86,19 @@ Deno.test("serve with nothing to serve stays up, warns and is not ready", async 
 Deno.test("serve names the port that is taken, and the flag to change it", async () => {
   using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = taken.addr as Deno.NetAddr;
-  const free = String(freePort());
+  const [free, alsoFree] = [String(freePort()), String(freePort())];
   const common = ["serve", "--model-dir", digits, "--host", "127.0.0.1"];
-  for (
-    const [args, flag] of [
-      [["--port", String(port), "--metrics-port", free], "--port"],
-      [["--port", free, "--metrics-port", String(port)], "--metrics-port"],
-    ] as const
-  ) {
+  const cases = [
+    [["--port", String(port), "--metrics-port", free], "--port"],
+    [["--port", alsoFree, "--metrics-port", String(port)], "--metrics-port"],
+  ] as const;
+  // Side by side: each waits a while for its port.
+  await Promise.all(cases.map(async ([args, flag]) => {
     const { code, stderr } = await run([...common, ...args]);
     assert.equal(code, 2);
     const line = complaint(stderr);
     assert.ok(line.includes(`127.0.0.1:${port}`) && line.includes(flag), line);
-  }
+  }));
 });
 
 Deno.test("serve names a plugin that is missing, of another kind or for another machine", async () => {

@@ -129,7 +129,7 @@ Deno.test("promtool accepts the configuration and the rules, and the alerts do w
 });
 
 /** For all expressions together; on an idle machine a few seconds are enough. */
-const DATA_WITHIN_MS = 150_000;
+const DATA_WITHIN_MS = 600_000;
 
 Deno.test("every expression has data in a real Prometheus that scrapes a loaded node", async () => {
   const tools = await findPrometheus();
@@ -167,7 +167,9 @@ Deno.test("one CPU worker has data in every expression that is not about a gatew
   assert.ok(own.length > 45, `${own.length}`);
   assert.deepEqual(await withoutData(rig, own), []);
   // A CPU's device has the size of the memory there is, and nothing in it but what is known to be.
-  const value = async (name: string) => Number((await rig.prometheus.query(name))[0]!.value[1]);
+  // The last scrape may have failed on a busy machine, which leaves no value of that moment.
+  const value = async (name: string) =>
+    Number((await rig.prometheus.query(`last_over_time(${name}[10m])`))[0]!.value[1]);
   const [inUse, peak, limit, weights] = [
     await value("worker_device_memory_in_use_bytes"),
     await value("worker_device_memory_peak_in_use_bytes"),
@@ -252,11 +254,11 @@ async function withoutData(
   return Array.from(pending, ({ panel, text }) => `${panel}: ${text}`);
 }
 
-/** Variables as Grafana fills them in when everything is chosen, with windows that suit a short test. */
+/** Variables as Grafana fills them in when everything is chosen, with windows that hold the whole test. */
 function fillIn(expression: string): string {
   return expression
-    .replaceAll("$__rate_interval", "10s")
-    .replaceAll("$__range", "60s")
+    .replaceAll("$__rate_interval", "10m")
+    .replaceAll("$__range", "10m")
     .replaceAll("$worker", ".*")
     .replaceAll("$model", ".*");
 }
@@ -287,7 +289,7 @@ function startLoad(node: SoakNode): Load {
     },
     async [Symbol.asyncDispose]() {
       if (ended === undefined) child.kill("SIGTERM");
-      const timer = setTimeout(() => ended ?? child.kill("SIGKILL"), 90_000);
+      const timer = setTimeout(() => ended ?? child.kill("SIGKILL"), 300_000);
       await end;
       clearTimeout(timer);
     },

@@ -1,9 +1,6 @@
 /** Other people's tools: found, built where Go can build them, run. */
 
 import assert from "node:assert/strict";
-import { fileURLToPath } from "node:url";
-
-const root = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** What a tool printed. */
 export interface Output {
@@ -43,46 +40,6 @@ export function isInstalled(program: string, ...args: string[]): boolean {
   } catch {
     return false;
   }
-}
-
-/** The Go tools, by the version they are tested with. */
-const GO_TOOLS = {
-  grpcurl: "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
-  ghz: "github.com/bojand/ghz/cmd/ghz@v0.120.0",
-};
-
-/** The Go command, where there is one. */
-export function findGo(): string | undefined {
-  return ["go", "/usr/local/go/bin/go"].find((program) => isInstalled(program, "version"));
-}
-
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
-}
-
-/** Whether a Go tool is built or can be. */
-export function hasGoTool(name: keyof typeof GO_TOOLS): boolean {
-  return exists(`${root}.cache/go/bin/${name}`) || findGo() !== undefined;
-}
-
-/** The path of a Go tool, built first if it is not yet. */
-export async function goTool(name: keyof typeof GO_TOOLS): Promise<string> {
-  const path = `${root}.cache/go/bin/${name}`;
-  if (exists(path)) return path;
-  const { success, stderr } = await new Deno.Command(findGo()!, {
-    args: ["install", GO_TOOLS[name]],
-    env: {
-      GOBIN: `${root}.cache/go/bin`,
-      GOPATH: `${root}.cache/go/path`,
-      GOFLAGS: "-modcacherw",
-    },
-  }).output();
-  assert.ok(success, new TextDecoder().decode(stderr));
-  return path;
 }
 
 /** A test that a missing tool turns into a printed line instead of silence. */
