@@ -42,6 +42,7 @@ export const COALESCING: Dashboard = {
     {
       kind: "table",
       title: "Per-model batching & device cost (sorted by device usage)",
+      note: "Over the time shown; the columns are explained above.",
       width: 24,
       height: 11,
       by: "model",
@@ -70,6 +71,7 @@ export const COALESCING: Dashboard = {
     {
       kind: "bars",
       title: "Most under-filled batchable models (bottom 20 by fill)",
+      note: "Most room in their batches. Of interest where the device is busy, see the table.",
       width: 24,
       height: 9,
       unit: "percentunit",

@@ -70,6 +70,7 @@ export const DEVICE_MEMORY: Dashboard = {
     {
       kind: "series",
       title: "Peak in-use vs pool limit",
+      note: "The most that was in use at once since the worker started, beside what may be.",
       width: 12,
       height: 7,
       unit: "bytes",
@@ -87,6 +88,7 @@ export const DEVICE_MEMORY: Dashboard = {
     {
       kind: "series",
       title: "Weight loads / s",
+      note: "Times a model's weights were brought to the device because requests waited for them.",
       width: 6,
       height: 7,
       queries: [{
@@ -126,6 +128,7 @@ export const DEVICE_MEMORY: Dashboard = {
     {
       kind: "series",
       title: "Resident models per worker",
+      note: "Models with their weights on the device.",
       width: 8,
       height: 7,
       queries: [{

@@ -15,6 +15,7 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "stat",
       title: "Requests / s",
+      note: "What the gateway answers, of every RPC that it counts, whatever the outcome.",
       width: 4,
       height: 4,
       unit: "reqps",
@@ -23,6 +24,8 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "stat",
       title: "Error rate",
+      note:
+        "Share of the gateway's answers that are not OK; 0 while nobody asks. Clients' own mistakes count too.",
       width: 4,
       height: 4,
       unit: "percentunit",
@@ -32,6 +35,7 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "stat",
       title: "In-flight",
+      note: "ModelInfer calls that the gateways have taken and not answered yet.",
       width: 4,
       height: 4,
       queries: [{ expression: sum("gateway_inflight_requests") }],
@@ -39,6 +43,8 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "stat",
       title: "Shed / s",
+      note:
+        "Calls that a gateway refused because too many were in progress: more comes than the workers can do.",
       width: 4,
       height: 4,
       unit: "reqps",
@@ -48,6 +54,7 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "stat",
       title: "Models routed",
+      note: "Models that some worker serves, on the gateway that knows most.",
       width: 4,
       height: 4,
       queries: [{ expression: max("gateway_routing_table_size") }],
@@ -55,6 +62,7 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "stat",
       title: "Workers ready",
+      note: "Workers that say they can take requests.",
       width: 4,
       height: 4,
       queries: [{ expression: sum("gateway_worker_ready") }],
@@ -62,6 +70,8 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "series",
       title: "Request latency (gateway)",
+      note:
+        "From taking a call to its answer, over all models, as clients see it less the network.",
       width: 12,
       height: 8,
       unit: "s",
@@ -73,6 +83,7 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "stacked",
       title: "Throughput by gRPC status",
+      note: "What became of the calls: OK, clients' mistakes, and failures by their gRPC status.",
       width: 12,
       height: 8,
       unit: "reqps",
@@ -84,6 +95,7 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "states",
       title: "Worker readiness",
+      note: "Green while the worker is ready.",
       width: 12,
       height: 7,
       min: 0,
@@ -97,6 +109,7 @@ export const FLEET_OVERVIEW: Dashboard = {
     {
       kind: "series",
       title: "Device memory in use",
+      note: "Share of what the allocator may use; on a CPU of what the process may have.",
       width: 12,
       height: 7,
       unit: "percentunit",

@@ -31,6 +31,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "stat",
       title: "Busiest / idlest GPU",
+      note: "How many times more the busiest device does; nothing while one does nothing.",
       width: 5,
       height: 4,
       queries: [{
@@ -40,6 +41,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "stat",
       title: "Fleet GPU utilization",
+      note: "Device seconds per second, the mean of all workers.",
       width: 5,
       height: 4,
       unit: "percentunit",
@@ -48,6 +50,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "stat",
       title: "Busiest GPU utilization",
+      note: "Device seconds per second; near 1 this device is what limits its models.",
       width: 5,
       height: 4,
       unit: "percentunit",
@@ -56,6 +59,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "stat",
       title: "GPUs doing work",
+      note: "Workers with a dispatch in the interval.",
       width: 4,
       height: 4,
       queries: [{ expression: `count(${BUSY} > 0) or vector(0)` }],
@@ -63,6 +67,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "stacked",
       title: "Share of fleet GPU work, per GPU",
+      note: "Of the device seconds of all workers together.",
       width: 12,
       height: 8,
       unit: "percentunit",
@@ -73,6 +78,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "series",
       title: "Per-GPU utilization over time",
+      note: "Device seconds per second.",
       width: 12,
       height: 8,
       unit: "percentunit",
@@ -84,6 +90,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "series",
       title: "Work spread over time",
+      note: "Standard deviation over mean, and what lies between the busiest and the idlest.",
       width: 12,
       height: 8,
       unit: "percentunit",
@@ -95,6 +102,8 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "series",
       title: "Planned share vs actual share, per GPU",
+      note:
+        "What the last packing meant each worker to do, beside what it does: apart for long, a repack is due.",
       width: 12,
       height: 8,
       unit: "percentunit",
@@ -106,6 +115,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "table",
       title: "Per-GPU work breakdown",
+      note: "One row for each worker; routed/s is what the gateway sent there under lpt_packing.",
       width: 24,
       height: 8,
       by: "worker",
@@ -137,6 +147,7 @@ export const GPU_WORK_BALANCE: Dashboard = {
     {
       kind: "bars",
       title: "What each GPU is busy with (top model-on-GPU pairs)",
+      note: "Device seconds per second of the 25 that take most.",
       width: 24,
       height: 10,
       unit: "percentunit",

@@ -25,6 +25,8 @@ export const LATENCY_THROUGHPUT: Dashboard = {
     {
       kind: "heatmap",
       title: "Request latency distribution (gateway, end-to-end)",
+      note:
+        "How many calls took how long. Two bands mean two kinds of requests, or a queue that comes and goes.",
       width: 12,
       height: 9,
       unit: "s",
@@ -33,6 +35,7 @@ export const LATENCY_THROUGHPUT: Dashboard = {
     {
       kind: "series",
       title: "Latency percentiles (gateway, end-to-end)",
+      note: "Over all models; the table below has each model's own.",
       width: 12,
       height: 9,
       unit: "s",
@@ -44,6 +47,7 @@ export const LATENCY_THROUGHPUT: Dashboard = {
     {
       kind: "series",
       title: "Coalescing factor (rows / dispatch) by worker",
+      note: "1: every row runs by itself. What programs could take is in Coalescing & Batching.",
       width: 8,
       height: 8,
       queries: [{
@@ -107,6 +111,7 @@ export const LATENCY_THROUGHPUT: Dashboard = {
     {
       kind: "series",
       title: "Top models by request rate",
+      note: "The fifteen that are asked for most, at the gateway.",
       width: 24,
       height: 8,
       unit: "reqps",
@@ -118,6 +123,8 @@ export const LATENCY_THROUGHPUT: Dashboard = {
     {
       kind: "table",
       title: "Per-model latency & device cost (worst offenders)",
+      note:
+        "Latency on the worker, waiting included, beside the device time of a dispatch: far more latency than device time is waiting.",
       width: 24,
       height: 10,
       by: "model",

@@ -23,6 +23,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "stat",
       title: "Requests / s (gateway)",
+      note: "Calls for this model, whatever the outcome.",
       width: 4,
       height: 4,
       unit: "reqps",
@@ -31,6 +32,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "stat",
       title: "Dispatches / s",
+      note: "Program executions on all workers; fewer than requests where they are batched.",
       width: 4,
       height: 4,
       queries: [{ expression: sum(rate("worker_dispatch_total", OF_MODEL)) }],
@@ -52,6 +54,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "stat",
       title: "Error rate (gateway)",
+      note: "Share of this model's answers that are not OK; 0 while nobody asks.",
       width: 4,
       height: 4,
       unit: "percentunit",
@@ -61,6 +64,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "stat",
       title: "Resident on (workers)",
+      note: "Workers that have the weights on their device now.",
       width: 4,
       height: 4,
       queries: [{ expression: sum(select("worker_model_resident", OF_MODEL)) }],
@@ -68,6 +72,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "stat",
       title: "Weight footprint",
+      note: "Device memory that the weights need on one worker.",
       width: 4,
       height: 4,
       unit: "bytes",
@@ -78,6 +83,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "heatmap",
       title: "Handler latency distribution - $model (gateway-fronted only)",
+      note: "On the workers, waiting included.",
       width: 12,
       height: 9,
       unit: "s",
@@ -89,6 +95,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "series",
       title: "Dispatch rate by worker - $model",
+      note: "Uneven rates are meant where the placement is uneven: see Gateway placement.",
       width: 12,
       height: 9,
       queries: [{
@@ -99,6 +106,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "series",
       title: "Queue depth & wait - $model",
+      note: "Requests that wait on each worker, and the longest p99 of the last 1024 waits.",
       width: 12,
       height: 8,
       queries: [
@@ -154,6 +162,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "states",
       title: "Residency by worker - $model",
+      note: "Green while the weights are on the worker's device.",
       width: 12,
       height: 7,
       min: 0,
@@ -167,6 +176,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
     {
       kind: "series",
       title: "Gateway placement - $model",
+      note: "The share of the model's traffic meant for each worker; nothing without lpt_packing.",
       width: 12,
       height: 7,
       queries: [{

@@ -18,13 +18,14 @@ interface PanelCommon {
   /** Of 24 columns. */
   readonly width: number;
   readonly height: number;
-  readonly note?: string;
   /** Shown once for each value of this variable. */
   readonly repeat?: string;
 }
 
 /** A panel with data. */
 export interface DataPanel extends PanelCommon {
+  /** What the figures are, and what to make of them: Grafana shows it beside the title. */
+  readonly note: string;
   readonly kind: "stat" | "series" | "stacked" | "heatmap" | "states" | "bars" | "label";
   /** Grafana's name of a unit. */
   readonly unit?: string;
@@ -36,6 +37,7 @@ export interface DataPanel extends PanelCommon {
 
 /** A table with a row for each value of a label and a column for each query, read at one moment. */
 export interface TablePanel extends PanelCommon {
+  readonly note: string;
   readonly kind: "table";
   readonly by: string;
   /** The column to sort by, largest first. */

@@ -55,7 +55,7 @@ export function renderDashboard(dashboard: Dashboard): Json {
     panels: dashboard.panels.map((panel, index) => ({
       id: index + 1,
       title: panel.title,
-      description: panel.note ?? "",
+      description: panel.kind === "text" ? "" : panel.note,
       gridPos: { ...places[index], w: panel.width, h: panel.height },
       ...(panel.repeat === undefined
         ? {}

@@ -15,6 +15,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "stat",
       title: "Routing table size",
+      note: "Models that some worker serves, on the gateway that knows most.",
       width: 6,
       height: 4,
       queries: [{ expression: max("gateway_routing_table_size") }],
@@ -22,6 +23,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "stat",
       title: "Workers ready",
+      note: "Workers that say they can take requests.",
       width: 6,
       height: 4,
       queries: [{ expression: sum("gateway_worker_ready") }],
@@ -29,6 +31,8 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "stat",
       title: "Metrics scrape OK",
+      note:
+        "Workers whose metrics the gateway could fetch; those of the others are missing everywhere.",
       width: 6,
       height: 4,
       queries: [{ expression: sum("gateway_worker_metrics_up") }],
@@ -36,6 +40,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "stat",
       title: "Max replicas (any model)",
+      note: "Workers that the most spread model is placed on.",
       width: 6,
       height: 4,
       queries: [{ expression: max("gateway_model_replicas") }],
@@ -43,6 +48,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "series",
       title: "Models placed per worker",
+      note: "With a share of the traffic above 0.",
       width: 12,
       height: 7,
       queries: [{
@@ -64,6 +70,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "series",
       title: "Gateway to worker call latency (p99)",
+      note: "One call to one worker, without the gateway's own part.",
       width: 12,
       height: 7,
       unit: "s",
@@ -75,6 +82,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "series",
       title: "In-flight work per worker (what the router compares)",
+      note: "In the unit of the basis: device seconds, items or requests.",
       width: 12,
       height: 7,
       queries: [{
@@ -85,6 +93,8 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "series",
       title: "Work imbalance across workers (max - min)",
+      note:
+        "In the unit of the basis. It should come and go; what stays is a placement that does not fit the load.",
       width: 12,
       height: 7,
       queries: [{
@@ -95,6 +105,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "label",
       title: "Work basis in force",
+      note: "What scheduling.work_basis counts.",
       width: 6,
       height: 7,
       queries: [{
@@ -105,6 +116,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "states",
       title: "Worker metrics scrape health",
+      note: "Green while the gateway could fetch the worker's metrics.",
       width: 6,
       height: 7,
       min: 0,
@@ -129,6 +141,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
     {
       kind: "series",
       title: "Model placement (weight by worker)",
+      note: "The share of a model's traffic meant for each worker, as of the last packing.",
       width: 12,
       height: 9,
       queries: [{
