@@ -137,12 +137,12 @@ Deno.test("lpt_packing refuses workers that share by themselves, for good", asyn
   worker.discipline = "fair";
   await using gateway = await startTestGateway({
     endpoints: [worker.id],
-    yaml: "scheduling: {mode: lpt_packing}\n",
+    yaml: "scheduling: {mode: lpt_packing}\nworker_names: [one]",
     untilReady: false,
   });
   await assert.rejects(gateway.exit, (error) => {
     assert.ok(error instanceof ConfigError);
-    assert.match(error.message, /fair.*needs fifo or edf/);
+    assert.match(error.message, /worker one \(127\.0\.0\.1:\d+\) runs .*fair.*needs fifo or edf/);
     return true;
   });
 });

@@ -53,7 +53,10 @@ export async function startPacking(options: PackingStartOptions): Promise<void> 
       ? fleetReadiness(ids, report).pending
       : ids.filter((id) => pool.get(id)?.health.state !== "ready");
     if (isComplete && pending.length === 0) {
-      checkPackable(report);
+      checkPackable(report, (id) => {
+        const name = pool.get(id)?.name ?? id;
+        return name === id ? id : `${name} (${id})`;
+      });
       router.report(report);
       onProgress(undefined);
       return;

@@ -24,7 +24,7 @@ export function fleetReadiness(
 }
 
 /** Why `lpt_packing` cannot use a worker with this discipline; `undefined` when it can. */
-export function disciplineProblem(worker: WorkerId, discipline: string): string | undefined {
+export function disciplineProblem(worker: string, discipline: string): string | undefined {
   if (discipline === "fifo" || discipline === "edf") return undefined;
   return `worker ${worker} runs scheduler.discipline ${
     discipline || "(unknown)"
@@ -34,13 +34,16 @@ export function disciplineProblem(worker: WorkerId, discipline: string): string 
 }
 
 /**
- * Checks that the workers that answered fit the mode.
+ * Checks that the workers that answered fit the mode. `describe` says which worker is meant.
  *
  * @throws {ConfigError} naming the worker whose discipline is wrong, or two workers with different models
  */
-export function checkPackable(report: FleetReport): void {
+export function checkPackable(
+  report: FleetReport,
+  describe: (worker: WorkerId) => string = (worker) => worker,
+): void {
   for (const { worker, discipline } of report.workers) {
-    const problem = disciplineProblem(worker, discipline);
+    const problem = disciplineProblem(describe(worker), discipline);
     if (problem !== undefined) throw new ConfigError(`Cannot pack: ${problem}`);
   }
   const [first, ...others] = report.workers.toSorted((a, b) => a.worker < b.worker ? -1 : 1);
@@ -52,8 +55,8 @@ export function checkPackable(report: FleetReport): void {
     if (missing.size === 0 && extra.size === 0) continue;
     const example = [...missing, ...extra].sort()[0];
     throw new ConfigError(
-      `Cannot pack: workers must serve the same models, but ${first!.worker} has ` +
-        `${reference.size} and ${other.worker} has ${names.size}, which differ in ` +
+      `Cannot pack: workers must serve the same models, but ${describe(first!.worker)} has ` +
+        `${reference.size} and ${describe(other.worker)} has ${names.size}, which differ in ` +
         `${missing.size + extra.size} (${
           JSON.stringify(example)
         } for one); give every worker the ` +
