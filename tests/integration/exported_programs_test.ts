@@ -74,7 +74,7 @@ Deno.test("a fresh export gives the committed programs, and JAX's numbers to the
   const folder = await Deno.makeTempDir({ prefix: "exported-" });
   try {
     const done = await runPython("tests/fixtures/programs/generate.py", ["--out", folder], {
-      timeoutMs: 600_000,
+      timeoutMs: 1_800_000,
     });
     assert.equal(done.code, 0, done.stderr);
     const fresh = bundlesIn(folder);
@@ -82,7 +82,6 @@ Deno.test("a fresh export gives the committed programs, and JAX's numbers to the
       fresh.map((path) => path.slice(folder.length)),
       bundlesIn(programs).map((path) => path.slice(programs.length)),
     );
-    await using backend = await openCpuBackend();
     for (const directory of fresh) {
       const name = directory.slice(folder.length);
       for (const { name: file } of Deno.readDirSync(directory)) {
@@ -93,14 +92,12 @@ Deno.test("a fresh export gives the committed programs, and JAX's numbers to the
           `${name}/${file} is not what the exporter writes now`,
         );
       }
-      for (const comparison of await compareWithGolden(backend, directory)) {
-        assert.ok(
-          comparison.isIdentical,
-          `${name} ${comparison.name} is off by ${comparison.relative}`,
-        );
-      }
     }
-    assert.match(await validate(folder), new RegExp(`${fresh.length} of ${fresh.length} .* valid`));
+    // Run once more, by the command that users have for it; it tells every output that is not JAX's own.
+    const text = await validate(folder);
+    assert.match(text, new RegExp(`${fresh.length} of ${fresh.length} .* valid`));
+    assert.ok(text.split("identical to golden").length > fresh.length, text);
+    assert.doesNotMatch(text, /largest difference/);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
