@@ -1,7 +1,8 @@
 /** ghz (github.com/bojand/ghz), the load generator of the figures this server is compared with. */
 
 import { fileURLToPath } from "node:url";
-import { goTool, hasGoTool, runTool } from "../../tests/conformance/grpc_interop/tools.ts";
+import { runTool } from "../../tests/conformance/grpc_interop/tools.ts";
+import { goTool, hasGoTool } from "../../tests/harness/go_tools.ts";
 
 const PROTO = fileURLToPath(new URL("../../proto", import.meta.url));
 

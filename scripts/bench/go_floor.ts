@@ -5,7 +5,8 @@
  */
 
 import { fileURLToPath } from "node:url";
-import { findGo, PortProcess } from "../../tests/conformance/grpc_interop/tools.ts";
+import { PortProcess } from "../../tests/conformance/grpc_interop/tools.ts";
+import { findGo } from "../../tests/harness/go_tools.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const SOURCE = fileURLToPath(new URL("go_floor/", import.meta.url));

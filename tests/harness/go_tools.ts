@@ -40,7 +40,8 @@ export async function goTool(name: keyof typeof GO_TOOLS): Promise<string> {
   }
 }
 
-function findGo(): string | undefined {
+/** The Go command, where there is one. */
+export function findGo(): string | undefined {
   const folders = [...(Deno.env.get("PATH") ?? "").split(":"), "/usr/local/go/bin"];
   return folders.map((path) => `${path}/go`).find(isFile);
 }
