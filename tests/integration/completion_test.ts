@@ -53,7 +53,11 @@ const TERMINALS: Readonly<Record<string, readonly [start: string, prepare: strin
 
 for (const [shell, [start, prepare]] of Object.entries(TERMINALS)) {
   Deno.test(`${shell} completes commands, actions, flags, their values and paths`, async () => {
-    if (!await isInstalled(shell)) return console.log(`not run: ${shell} is not installed`);
+    for (const program of [shell, "script"]) {
+      if (!await runs(program, "--version")) {
+        return console.log(`not run: ${program} is not installed`);
+      }
+    }
     await using folder = await readersFolder();
     await Deno.writeTextFile(join(folder.path, `completion.${shell}`), await scriptFor(shell));
     const lines = [
@@ -72,15 +76,15 @@ for (const [shell, [start, prepare]] of Object.entries(TERMINALS)) {
     await writer.write(new TextEncoder().encode(lines.join("\n") + "\n"));
     await writer.close();
     const text = new TextDecoder().decode((await child.output()).stdout);
-    const runs = [...text.matchAll(/ran((?:<[^<>]*>)+)/g)].map(([, words]) =>
-      words!.slice(1, -1).split("><").map((word) => word.replace(/\/$/, ""))
+    const words = [...text.matchAll(/ran((?:<[^<>]*>)+)/g)].map(([, found]) =>
+      found!.slice(1, -1).split("><").map((word) => word.replace(/\/$/, ""))
     );
-    assert.deepEqual(runs, TYPED.map(([, words]) => words), text);
+    assert.deepEqual(words, TYPED.map(([, words]) => words), text);
   });
 }
 
 Deno.test("fish completes commands, actions, flags, their values and paths", async () => {
-  if (!await isInstalled("fish")) return console.log("not run: fish is not installed");
+  if (!await runs("fish", "--version")) return console.log("not run: fish is not installed");
   await using folder = await readersFolder();
   await Deno.writeTextFile(join(folder.path, "completion.fish"), await scriptFor("fish"));
   const asks = TYPED.map(([typed]) => `echo "?"; complete -C "reactantserver ${typed}"`);
@@ -107,9 +111,9 @@ async function readersFolder() {
   return folder;
 }
 
-async function isInstalled(shell: string): Promise<boolean> {
+async function runs(program: string, ...args: string[]): Promise<boolean> {
   try {
-    return (await new Deno.Command(shell, { args: ["-c", "exit"] }).output()).success;
+    return (await new Deno.Command(program, { args }).output()).success;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
