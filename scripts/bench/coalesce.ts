@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 import { encodeInferRequest, encodeInferResponse } from "../../src/protocol/mod.ts";
 import { joinMessage } from "../../src/transport/mod.ts";
 import {
-  safetensors,
+  rowMajorBundle,
   stablehlo,
   temporaryDirectory,
   writeBundle,
@@ -176,14 +176,8 @@ function writeLayersBundle(
   sizes: readonly number[],
   layers: number,
 ): Promise<string> {
-  const tensor = (tensorName: string) => ({
-    name: tensorName,
-    dtype: "f32",
-    shape: "na",
-    dims: { a: WIDTH },
-  });
-  const program = (batch: number) => {
-    const [type, kernel] = [`${batch}x${WIDTH}xf32`, `${WIDTH}x${WIDTH}xf32`];
+  const kernel = `${WIDTH}x${WIDTH}xf32`;
+  const program = (type: string) => {
     const body = [`%zero = stablehlo.constant dense<0.0> : tensor<${type}>`];
     let last = "%arg0";
     for (let layer = 0; layer < layers; layer++) {
@@ -197,17 +191,8 @@ function writeLayersBundle(
     }
     return stablehlo([type, kernel], [type], body, [last]);
   };
-  return writeBundle(root, name, {
-    "manifest.yaml": JSON.stringify({
-      format_version: "2.0",
-      axis_order: "row_major",
-      executable_inputs: [tensor("x")],
-      executable_outputs: [tensor("y")],
-      batching: { compiled_batch_sizes: sizes },
-    }),
-    ...Object.fromEntries(sizes.map((size) => [`model.b${size}.mlir`, program(size)])),
-    "weights.safetensors": safetensors([
-      { name: "kernel", dtype: "F32", shape: [WIDTH, WIDTH], data: randomFloats(WIDTH ** 2, 9) },
-    ]),
-  });
+  const data = randomFloats(WIDTH ** 2, 9);
+  const weights = [{ name: "kernel", dtype: "F32", shape: [WIDTH, WIDTH], data }];
+  const tensors = { inputs: ["x"], outputs: ["y"], dtype: "f32", width: WIDTH };
+  return writeBundle(root, name, rowMajorBundle({ ...tensors, sizes, program, weights }));
 }

@@ -138,6 +138,42 @@ export function denseBundleWith(change: (manifest: ManifestValue) => void): Bund
   return { ...denseBundle(), "manifest.yaml": JSON.stringify(manifest) };
 }
 
+/** What `rowMajorBundle` makes a bundle of. */
+export interface RowMajorOptions {
+  /** Names; all tensors are alike. */
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  /** As a manifest and StableHLO both call it. */
+  readonly dtype: string;
+  /** Elements of a row. */
+  readonly width: number;
+  /** Compiled batch sizes. */
+  readonly sizes: readonly number[];
+  /** The program of one of them, whose tensors have this type. */
+  readonly program: (type: string) => string;
+  readonly weights?: readonly TensorData[];
+}
+
+/** A bundle from tensors [n, width] to such tensors, in row-major letters, with a program for each batch size. */
+export function rowMajorBundle(options: RowMajorOptions): BundleFiles {
+  const { inputs, outputs, dtype, width, sizes, program, weights = [] } = options;
+  const tensors = (names: readonly string[]) =>
+    names.map((name) => ({ name, dtype, shape: "nd", dims: { d: width } }));
+  return {
+    "manifest.yaml": JSON.stringify({
+      format_version: "2.0",
+      axis_order: "row_major",
+      executable_inputs: tensors(inputs),
+      executable_outputs: tensors(outputs),
+      batching: { compiled_batch_sizes: sizes },
+    }),
+    ...Object.fromEntries(
+      sizes.map((size) => [`model.b${size}.mlir`, program(`${size}x${width}x${dtype}`)]),
+    ),
+    "weights.safetensors": safetensors(weights),
+  };
+}
+
 /** The manifest of a meta over these models, from `x` FP32[n, 3] to `z` FP32[n, 4], in row-major letters. */
 export function metaManifest(calls: readonly string[]): ManifestValue {
   return {

@@ -1,6 +1,6 @@
 /** A model whose answer is its input, doubled: anyone can tell whether an element is right. */
 
-import { safetensors, stablehlo, writeBundle } from "./bundle_builder.ts";
+import { rowMajorBundle, stablehlo, writeBundle } from "./bundle_builder.ts";
 
 export interface DoubleOptions {
   /** As a manifest and StableHLO both call it. */
@@ -15,29 +15,13 @@ export interface DoubleOptions {
 export async function writeDouble(
   root: string,
   name: string,
-  { dtype, width, sizes }: DoubleOptions,
+  options: DoubleOptions,
 ): Promise<void> {
-  const tensor = (tensorName: string) => ({
-    name: tensorName,
-    dtype,
-    shape: "nd",
-    dims: { d: width },
-  });
-  const program = (size: number) => {
-    const type = `${size}x${width}x${dtype}`;
-    return stablehlo([type], [type], [
-      `%0 = stablehlo.add %arg0, %arg0 : tensor<${type}>`,
-    ], ["%0"]);
-  };
-  await writeBundle(root, name, {
-    "manifest.yaml": JSON.stringify({
-      format_version: "2.0",
-      axis_order: "row_major",
-      executable_inputs: [tensor("x")],
-      executable_outputs: [tensor("y")],
-      batching: { compiled_batch_sizes: sizes },
-    }),
-    ...Object.fromEntries(sizes.map((size) => [`model.b${size}.mlir`, program(size)])),
-    "weights.safetensors": safetensors([]),
-  });
+  const program = (type: string) =>
+    stablehlo([type], [type], [`%0 = stablehlo.add %arg0, %arg0 : tensor<${type}>`], ["%0"]);
+  await writeBundle(
+    root,
+    name,
+    rowMajorBundle({ inputs: ["x"], outputs: ["y"], ...options, program }),
+  );
 }

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import {
-  safetensors,
+  rowMajorBundle,
   stablehlo,
   temporaryDirectory,
   writeBundle,
@@ -15,26 +15,14 @@ import { startServer } from "../harness/server.ts";
 
 /** `INPUT0` and `INPUT1`, [n, 16], to their sum `OUTPUT0` and difference `OUTPUT1`. */
 async function writeSimple(root: string, dtype: "i32" | "f32"): Promise<void> {
-  const tensor = (name: string) => ({ name, dtype, shape: "nd", dims: { d: 16 } });
-  const sizes = [1, 2];
-  const program = (batch: number) => {
-    const type = `${batch}x16x${dtype}`;
-    return stablehlo([type, type], [type, type], [
+  const program = (type: string) =>
+    stablehlo([type, type], [type, type], [
       `%0 = stablehlo.add %arg0, %arg1 : tensor<${type}>`,
       `%1 = stablehlo.subtract %arg0, %arg1 : tensor<${type}>`,
     ], ["%0", "%1"]);
-  };
-  await writeBundle(root, "simple", {
-    "manifest.yaml": JSON.stringify({
-      format_version: "2.0",
-      axis_order: "row_major",
-      executable_inputs: [tensor("INPUT0"), tensor("INPUT1")],
-      executable_outputs: [tensor("OUTPUT0"), tensor("OUTPUT1")],
-      batching: { compiled_batch_sizes: sizes },
-    }),
-    ...Object.fromEntries(sizes.map((size) => [`model.b${size}.mlir`, program(size)])),
-    "weights.safetensors": safetensors([]),
-  });
+  const tensors = { inputs: ["INPUT0", "INPUT1"], outputs: ["OUTPUT0", "OUTPUT1"] };
+  const bundle = rowMajorBundle({ ...tensors, dtype, width: 16, sizes: [1, 2], program });
+  await writeBundle(root, "simple", bundle);
 }
 
 // Integers are copied out of their regions, floating-point numbers computed on where they lie.
