@@ -91,6 +91,7 @@ export class WorkerMetrics {
   readonly #hookWorkersLost: CounterFamily;
   readonly #hookFailures: CounterFamily;
   readonly #batchSizes: HistogramFamily;
+  readonly #staged: CounterFamily;
   readonly #metaWaits: Readonly<Record<"gate" | "scratch", HistogramFamily>>;
 
   constructor(options: WorkerMetricsOptions) {
@@ -155,6 +156,13 @@ export class WorkerMetrics {
         help: "Compiled size of each dispatch, padding included; 1 without a batch axis.",
         labels: ["model"],
       }, BATCH_BOUNDS),
+    );
+    this.#staged = registry.add(
+      new CounterFamily({
+        name: "worker_staged_batches_total",
+        help: "Batches copied to the device while another one ran: used, discarded or failed.",
+        labels: ["model", "outcome"],
+      }),
     );
     const metaWait = (name: string, what: string) =>
       registry.add(
@@ -231,6 +239,11 @@ export class WorkerMetrics {
     this.#stageOf(report.model, cells, "device_to_host").observe(report.stages.output);
   }
 
+  /** A batch was staged, to this end. */
+  staged(model: string, outcome: "used" | "discarded" | "failed"): void {
+    this.#staged.child(model, outcome).add();
+  }
+
   /** A request's hooks took this long together. */
   hooksRan(model: string, seconds: number): void {
     this.#stageOf(model, this.#cellsOf(model), "hooks").observe(seconds);
@@ -276,6 +289,7 @@ export class WorkerMetrics {
       this.#loadFailures,
       this.#hookWorkersLost,
       this.#hookFailures,
+      this.#staged,
     ];
     const histograms = [this.#latency, this.#stages, this.#batchSizes];
     for (const family of [...counters, ...histograms, ...Object.values(this.#metaWaits)]) {

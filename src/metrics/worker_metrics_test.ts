@@ -221,6 +221,24 @@ Deno.test("WorkerMetrics counts batches by compiled size, those without a batch 
   ]);
 });
 
+Deno.test("staged batches are counted by model and outcome, under the model's present name", async () => {
+  const metrics = metricsOf();
+  metrics.staged("digits", "used");
+  metrics.staged("digits", "used");
+  metrics.staged("digits", "discarded");
+  metrics.modelsRenamed(new Map([["digits", "figures"]]));
+  metrics.staged("figures", "failed");
+  const found = await lines(metrics, "worker_staged_batches_total");
+  assert.deepEqual(
+    found,
+    ["used", "discarded", "failed"].map((outcome, index) =>
+      `worker_staged_batches_total{worker="w0",model="figures",outcome="${outcome}"} ${
+        [2, 1, 1][index]
+      }`
+    ),
+  );
+});
+
 Deno.test("WorkerMetrics shows what metas did and waited for, and how hooks failed", async () => {
   const metrics = metricsOf();
   metrics.metaWaited("chain", "gate", 0.5);

@@ -73,6 +73,17 @@ export interface StageSeconds {
   readonly output: number;
 }
 
+/** What goes with a `run`. */
+export interface BackendRunOptions {
+  /** Where results go, where given (each exactly its length); the others go into new arrays. */
+  readonly targets?: readonly (Uint8Array | undefined)[] | undefined;
+  /**
+   * Told that the program has been executed, and that another one may be; results may still be copied to
+   * the host then. Not told where they come together. Never told of what has failed.
+   */
+  readonly onExecuted?: (() => void) | undefined;
+}
+
 /** What one dispatch gave. */
 export interface RunResult {
   /** The bytes of each result, in program order; they belong to the caller. */
@@ -96,8 +107,8 @@ export interface Backend extends AsyncDisposable {
   /** Changes whenever serialized programs stop being interchangeable: plugin build, API, platform. */
   readonly fingerprint: string;
   /**
-   * Whether a second `run`, started while one is in progress, has its copies done beside the other's
-   * execution. Executions follow each other in the order of the calls, with or without.
+   * Whether an `upload`, and the copies to the host at the end of a `run`, are done beside the execution
+   * of another. Executions follow each other in the order of the calls, with or without.
    */
   readonly overlapsTransfers: boolean;
   /**
@@ -122,17 +133,16 @@ export interface Backend extends AsyncDisposable {
   download(buffer: DeviceBuffer, target?: Uint8Array): Promise<Uint8Array>;
   /**
    * One whole dispatch, host to device to execute to host, in as few thread hops as the device allows.
-   * `inputs` are the leading parameters, `constants` (weights, already on the device) the rest. Results
-   * go into `targets` where given (each exactly its length), else into new arrays. The device may read
-   * inputs in place: neither they nor `targets` may be changed, transferred or reused until the promise
-   * settles.
+   * `inputs` are the leading parameters, `constants` (what is on the device already: weights, or all of
+   * them) the rest. The device may read inputs in place: neither they nor targets may be changed,
+   * transferred or reused until the promise settles.
    * @throws {TypeError} naming the parameter whose type, shape or byte length is not the program's
    */
   run(
     program: Program,
     inputs: readonly HostTensor[],
     constants: readonly DeviceBuffer[],
-    targets?: readonly (Uint8Array | undefined)[],
+    options?: BackendRunOptions,
   ): Promise<RunResult>;
   /** The allocator's view, or `undefined` when the device keeps none (CPU). */
   memory(): DeviceMemory | undefined;

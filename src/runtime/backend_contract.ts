@@ -101,14 +101,29 @@ export function testBackendContract(name: string, subject: ContractSubject): voi
 
     const inputs = [{ ...X, data: x }, { ...W, data: w }];
     const targets = [new Uint8Array(24), new Uint8Array(24)];
-    const direct = await backend.run(program, inputs, [], targets);
+    const direct = await backend.run(program, inputs, [], { targets });
     assert.equal(direct.outputs[0], targets[0]);
     assert.deepEqual(targets.map(valuesOf), [SUM, DOUBLE]);
 
     const second = new Uint8Array(24);
-    const mixed = await backend.run(program, inputs, [], [undefined, second]);
+    const mixed = await backend.run(program, inputs, [], {
+      targets: [undefined, second],
+    });
     assert.deepEqual(mixed.outputs.map(valuesOf), [SUM, DOUBLE]);
     assert.equal(mixed.outputs[1], second);
+  });
+
+  test("run() takes inputs that are on the device, and says before it ends that it has executed", async (backend) => {
+    using program = await backend.compile(subject.code);
+    using input = await backend.upload(X, x);
+    using weights = await backend.upload(W, w);
+    const told: string[] = [];
+    const options = { onExecuted: () => told.push("executed") };
+    const { outputs } = await backend.run(program, [], [input, weights], options);
+    told.push("ended");
+    assert.deepEqual(outputs.map(valuesOf), [SUM, DOUBLE]);
+    // Whoever's copies belong to the execution may say nothing.
+    if (told.length > 1 || backend.overlapsTransfers) assert.deepEqual(told, ["executed", "ended"]);
   });
 
   test("run() takes many dispatches at once", async (backend) => {
@@ -148,11 +163,11 @@ export function testBackendContract(name: string, subject: ContractSubject): voi
       refused(/parameter 0.*24 bytes.*23/),
     );
     await assert.rejects(
-      run([{ ...X, data: x }], [b], [new Uint8Array(24)]),
+      run([{ ...X, data: x }], [b], { targets: [new Uint8Array(24)] }),
       refused(/2 results, not 1/),
     );
     await assert.rejects(
-      run([{ ...X, data: x }], [b], [new Uint8Array(24), new Uint8Array(20)]),
+      run([{ ...X, data: x }], [b], { targets: [new Uint8Array(24), new Uint8Array(20)] }),
       refused(/result 1/),
     );
   });

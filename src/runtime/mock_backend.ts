@@ -8,6 +8,7 @@ import type { Datatype, TensorSpec } from "../tensor/mod.ts";
 import { checkArguments, checkByteLength, checkHostTensors } from "./arguments.ts";
 import type {
   Backend,
+  BackendRunOptions,
   DeviceBuffer,
   DeviceMemory,
   HostTensor,
@@ -24,7 +25,10 @@ export interface MockDefinition extends ProgramSignature {
   readonly compute: (args: readonly Uint8Array[]) => Uint8Array[] | Promise<Uint8Array[]>;
 }
 
-/** Calls a test can make fail or wait. `run` counts as one `execute`. */
+/**
+ * Calls a test can make fail or wait. `run` counts as one `execute`; where transfers overlap, the copies of
+ * its results to the host are a `download`, after it has said that it has executed.
+ */
 export type MockCall = "compile" | "deserialize" | "upload" | "execute" | "download";
 
 export interface MockBackendOptions {
@@ -125,7 +129,7 @@ export class MockBackend implements Backend {
     program: Program,
     inputs: readonly HostTensor[],
     constants: readonly DeviceBuffer[],
-    targets?: readonly (Uint8Array | undefined)[],
+    { targets, onExecuted }: BackendRunOptions = {},
   ): Promise<RunResult> {
     if (!(program instanceof MockProgram) || program.backend !== this) {
       throw new TypeError("the program is not one of this device");
@@ -141,6 +145,10 @@ export class MockBackend implements Backend {
     const started = performance.now();
     const results = await this.compute(program, args);
     const execute = (performance.now() - started) / 1000;
+    if (this.overlapsTransfers) {
+      onExecuted?.();
+      await this.#enter("download");
+    }
     const outputs = results.map((result, index) => {
       const target = targets?.[index];
       target?.set(result);

@@ -47,3 +47,27 @@ Deno.test("gate() holds calls until it opens", async () => {
   await running;
   await backend.run(program, inputs, []);
 });
+
+Deno.test("run() has executed before its copies begin, where transfers overlap", async () => {
+  const backend = new MockBackend({ programs: { addRow }, overlapsTransfers: true });
+  const program = await backend.compile(code);
+  const gate = backend.gate("download");
+  const told: string[] = [];
+  const running = backend.run(program, inputs, [], { onExecuted: () => told.push("executed") })
+    .then(() => told.push("ended"));
+  await gate.reached;
+  assert.deepEqual(told, ["executed"]);
+  gate.open();
+  await running;
+  assert.deepEqual(told, ["executed", "ended"]);
+
+  backend.failNext("execute", new Error("no"));
+  const failing = backend.run(program, inputs, [], { onExecuted: () => told.push("wrongly") });
+  await assert.rejects(failing, /no/);
+  assert.deepEqual(told, ["executed", "ended"]);
+});
+
+testBackendContract("MockBackend with overlapping transfers", {
+  open: () => Promise.resolve(new MockBackend({ programs: { addRow }, overlapsTransfers: true })),
+  code,
+});

@@ -1,6 +1,7 @@
 /**
  * One dispatch, from requests taken to requests answered: assembles the batch, runs it, books what it took
- * and cuts the results apart. Where a batch fails, its requests run one by one.
+ * and cuts the results apart. Where a batch fails, its requests run one by one. A batch may be assembled,
+ * and its inputs copied, before its requests are taken.
  */
 
 import type { NamedTensor } from "../tensor/mod.ts";
@@ -8,7 +9,13 @@ import { BatchMemory, concatRows, RowCutter } from "./batch_assembly.ts";
 import { type BatchPlan, planBatch } from "./batch_plan.ts";
 import type { DecayClock } from "./decay_clock.ts";
 import type { ModelQueue, QueuedWork } from "./queue.ts";
-import type { ScheduledModel, StageSeconds } from "./scheduled_model.ts";
+import type {
+  RunOptions,
+  RunOutcome,
+  ScheduledModel,
+  StagedInputs,
+  StageSeconds,
+} from "./scheduled_model.ts";
 import { whyDropped } from "./selection.ts";
 
 export interface DispatchRecord {
@@ -30,108 +37,189 @@ export interface BatchRunnerOptions {
   readonly decay: DecayClock;
   /** Told of every dispatch that ran. */
   readonly onDispatch?: (record: DispatchRecord) => void;
+  /** Runs work with the device to itself, as soon as it is free. Not awaited: dispatches wait for it. */
+  readonly runExclusive: (work: () => Promise<void>) => Promise<void>;
+}
+
+/** A batch whose inputs are copied to the device while another one runs; its requests may yet be others'. */
+export interface StagedBatch {
+  readonly model: ScheduledModel;
+  readonly requests: readonly QueuedWork[];
+  readonly size: number;
+  /** In host memory, assembled. */
+  readonly inputs: readonly NamedTensor[];
+  readonly device: StagedInputs;
+}
+
+/** What was chosen to run, its requests taken from their queue. */
+export interface Dispatch {
+  readonly model: ScheduledModel;
+  readonly queue: ModelQueue;
+  readonly requests: readonly QueuedWork[];
+  readonly plan: BatchPlan;
+  /** Its inputs, where they are on their way to the device already. */
+  readonly staged?: StagedBatch | undefined;
+  /** See `RunOptions`. */
+  readonly after?: Promise<unknown> | undefined;
+  /** Told that the device is free while outputs are still copied. Absent: it all happens as one. */
+  readonly onExecuted?: (() => void) | undefined;
 }
 
 /** Runs the dispatches of one device. */
 export class BatchRunner {
   readonly #options: BatchRunnerOptions;
-  /** When the device was last done with a dispatch. */
-  #freeSinceMs = -Infinity;
   readonly #memory = new BatchMemory();
 
   constructor(options: BatchRunnerOptions) {
     this.#options = options;
   }
 
-  /** Runs what was taken from a queue and answers it, one way or the other. */
-  async run(
-    model: ScheduledModel,
-    queue: ModelQueue,
-    taken: readonly QueuedWork[],
-    plan: BatchPlan,
-  ): Promise<void> {
+  /** Runs a dispatch and answers it, one way or the other. */
+  async run(dispatch: Dispatch): Promise<void> {
+    const { requests, onExecuted } = dispatch;
+    let hasLeft = false;
+    const leave = onExecuted && (() => {
+      hasLeft = true;
+      onExecuted();
+    });
     try {
-      await this.#runBatch(model, queue, taken, plan.size);
+      await this.#runBatch({ ...dispatch, onExecuted: leave });
     } catch (error) {
-      if (taken.length === 1) {
-        taken[0]!.reject(error);
+      if (requests.length === 1) {
+        requests[0]!.reject(error);
         return;
       }
-      // One request must not fail its neighbours: each gets a dispatch of its own.
-      for (const work of taken) {
-        // The dispatches before this one took their time.
-        const isLate = work.deadlineMs !== undefined && this.#options.now() >= work.deadlineMs;
-        if (work.isAborted() || isLate) {
-          work.reject(whyDropped(work, queue.name));
-          continue;
-        }
-        try {
-          const sizes = model.sizes(work.variantKey) ?? [plan.size];
-          const alone = planBatch([work], { sizes, isCoalescable: false, maxRows: undefined });
-          await this.#runBatch(model, queue, [work], alone.size);
-        } catch (own) {
-          work.reject(own);
-        }
+      if (hasLeft) void this.#options.runExclusive(() => this.#runEach(dispatch));
+      else await this.#runEach(dispatch);
+    }
+  }
+
+  /**
+   * Assembles a batch ahead of its turn and has its inputs copied. Its requests stay in their queue.
+   * @throws what the model throws
+   */
+  stage(
+    model: ScheduledModel,
+    requests: readonly QueuedWork[],
+    { size }: BatchPlan,
+  ): StagedBatch {
+    const { variantKey } = requests[0]!;
+    const inputs = this.#assemble(model, requests, size);
+    let device: StagedInputs;
+    try {
+      device = model.stage!({ variantKey, size, inputs });
+    } catch (error) {
+      this.#reuse(inputs, requests);
+      throw error;
+    }
+    const first = requests[0]!;
+    if (inputs.some((input, at) => input === first.inputs[at])) first.staging = device.copied;
+    return { model, requests, size, inputs, device };
+  }
+
+  /** Gives back what was staged; settles when that is done. Not of a batch that is given to `run`. */
+  async release({ device, inputs, requests }: StagedBatch): Promise<void> {
+    device.release();
+    await device.copied;
+    this.#reuse(inputs, requests);
+  }
+
+  /** One request must not fail its neighbours: each gets a dispatch of its own. */
+  async #runEach({ model, queue, requests, plan }: Dispatch): Promise<void> {
+    for (const work of requests) {
+      // The dispatches before this one took their time.
+      const isLate = work.deadlineMs !== undefined && this.#options.now() >= work.deadlineMs;
+      if (work.isAborted() || isLate) {
+        work.reject(whyDropped(work, queue.name));
+        continue;
+      }
+      try {
+        const sizes = model.sizes(work.variantKey) ?? [plan.size];
+        const alone = planBatch([work], { sizes, isCoalescable: false, maxRows: undefined });
+        await this.#runBatch({ model, queue, requests: [work], plan: alone });
+      } catch (own) {
+        work.reject(own);
       }
     }
   }
 
-  async #runBatch(
-    model: ScheduledModel,
-    queue: ModelQueue,
-    taken: readonly QueuedWork[],
-    size: number,
-  ): Promise<void> {
-    const { queues, decay, costAlpha, onDispatch } = this.#options;
-    const { variantKey } = taken[0]!;
+  async #runBatch(dispatch: Dispatch): Promise<void> {
+    const { model, queue, requests, plan: { size }, staged, onExecuted } = dispatch;
+    const { variantKey } = requests[0]!;
     const startMs = this.#options.now();
-    const inputs = this.#assemble(model, taken, size);
-    const targets = targetsOf(taken, size);
-    const { outputs, stages, waitSeconds = 0 } = await model.run({
-      variantKey,
-      size,
-      inputs,
-      targets,
-    });
-    const endMs = this.#options.now();
-    // Time before the device was done with the dispatch before is that one's, not this one's.
-    const computeSeconds = (endMs - Math.max(startMs + 1000 * waitSeconds, this.#freeSinceMs)) /
-      1000;
-    this.#freeSinceMs = endMs;
-    decay.restart(endMs, (scale) => {
-      for (const each of queues.values()) each.rescale(scale);
-    });
-    let rows = 0;
-    for (const work of taken) rows += work.rows;
-    queue.record({
-      variantKey,
-      size,
-      rows,
-      requests: taken.length,
-      computeSeconds,
-      scale: decay.scaleAt(endMs),
-      costAlpha,
-    });
-    onDispatch?.({
+    const inputs = staged?.inputs ?? this.#assemble(model, requests, size);
+    let waitMs = 0;
+    /** Once it is booked. */
+    let computeSeconds: number | undefined;
+    const book = () => computeSeconds ??= this.#book(dispatch, startMs + waitMs);
+    const options: RunOptions = {
+      targets: targetsOf(requests, size),
+      after: dispatch.after,
+      onWait: (seconds) => waitMs = 1000 * seconds,
+      onExecuted: onExecuted && (() => {
+        book();
+        onExecuted();
+      }),
+    };
+    let outcome: RunOutcome;
+    try {
+      // At once, whatever of it has to wait: else the weights could leave between the choice and this.
+      outcome = await (staged?.device.run(options) ??
+        model.run({ variantKey, size, inputs, ...options }));
+    } catch (error) {
+      if (computeSeconds === undefined) {
+        const spent = this.#measure(startMs + waitMs);
+        queue.charge(spent.seconds, spent.scale);
+      }
+      throw error;
+    }
+    const { outputs, stages } = outcome;
+    const spentSeconds = book();
+    this.#options.onDispatch?.({
       model: queue.name,
       size,
-      rows,
-      queueSeconds: taken.map((work) => (startMs - work.enqueuedMs) / 1000),
-      computeSeconds,
+      rows: rowsOf(requests),
+      queueSeconds: requests.map((work) => (startMs - work.enqueuedMs) / 1000),
+      computeSeconds: spentSeconds,
       stages,
     });
-    this.#reuse(inputs, taken, outputs);
+    this.#reuse(inputs, requests, outputs);
     const cutters = outputs.map((output, index) => {
       const axis = model.outputBatchAxes[index];
       return axis === undefined || size === 0 ? undefined : new RowCutter(output, axis);
     });
-    for (const work of taken) {
+    for (const work of requests) {
       const own = new Array<NamedTensor>(outputs.length);
       for (let index = 0; index < own.length; index++) {
         own[index] = cutters[index]?.next(work.rows) ?? outputs[index]!;
       }
       work.resolve(own);
     }
+  }
+
+  /** The device is done with a dispatch. @returns what it took */
+  #book({ queue, requests, plan: { size } }: Dispatch, startMs: number): number {
+    const { seconds, scale } = this.#measure(startMs);
+    queue.record({
+      variantKey: requests[0]!.variantKey,
+      size,
+      rows: rowsOf(requests),
+      requests: requests.length,
+      computeSeconds: seconds,
+      scale,
+      costAlpha: this.#options.costAlpha,
+    });
+    return seconds;
+  }
+
+  /** Device time since `startMs`, and the `DecayClock`'s scale now. */
+  #measure(startMs: number): { seconds: number; scale: number } {
+    const { queues, decay } = this.#options;
+    const nowMs = this.#options.now();
+    decay.restart(nowMs, (scale) => {
+      for (const each of queues.values()) each.rescale(scale);
+    });
+    return { seconds: (nowMs - startMs) / 1000, scale: decay.scaleAt(nowMs) };
   }
 
   #assemble(
@@ -152,7 +240,7 @@ export class BatchRunner {
   #reuse(
     inputs: readonly NamedTensor[],
     taken: readonly QueuedWork[],
-    outputs: readonly NamedTensor[],
+    outputs: readonly NamedTensor[] = [],
   ): void {
     const own = taken[0]!.inputs;
     for (let index = 0; index < inputs.length; index++) {
@@ -162,6 +250,12 @@ export class BatchRunner {
       this.#memory.giveBack(data);
     }
   }
+}
+
+function rowsOf(requests: readonly QueuedWork[]): number {
+  let rows = 0;
+  for (const work of requests) rows += work.rows;
+  return rows;
 }
 
 /** Where outputs may go as they are: a request that fills its batch alone may say so. */

@@ -17,16 +17,16 @@ export class DecayClock {
 
   /** What one second booked at `nowMs` is worth in the sums, and what sums are divided by then. */
   scaleAt(nowMs: number): number {
-    this.#originMs ??= nowMs;
+    if (this.#originMs === undefined) return 1;
     return 2 ** ((nowMs - this.#originMs) / this.#halfLifeMs);
   }
 
   /**
-   * Starts over at `nowMs` when the scale has grown large.
+   * Starts at `nowMs`, before anything is booked, and starts over when the scale has grown large.
    * @param sums each is divided by what `rescale` is given
    */
   restart(nowMs: number, rescale: (scale: number) => void): void {
-    if (this.#originMs === undefined) return;
+    this.#originMs ??= nowMs;
     if (nowMs - this.#originMs < MAX_HALVINGS * this.#halfLifeMs) return;
     rescale(this.scaleAt(nowMs));
     this.#originMs = nowMs;

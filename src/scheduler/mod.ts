@@ -11,3 +11,4 @@ export * from "./queue.ts";
 export * from "./scheduled_model.ts";
 export * from "./scheduler.ts";
 export { DEFAULT_COST_SECONDS } from "./selection.ts";
+export type { StagingOutcome } from "./staging.ts";

@@ -38,6 +38,8 @@ export interface QueuedWork extends Work {
   readonly enqueuedMs: number;
   readonly resolve: (outputs: NamedTensor[]) => void;
   readonly reject: (error: unknown) => void;
+  /** Its own memory is being copied to the device ahead of its turn: it is not answered before that ends. */
+  staging?: Promise<unknown>;
 }
 
 /** Counters of one model since it was first loaded; a newer version goes on counting. */
@@ -259,9 +261,14 @@ export class ModelQueue {
     else if (deadlineMs === this.#earliest) this.#earliest = undefined;
   }
 
+  /** The first `count`, which stay. */
+  first(count: number): QueuedWork[] {
+    return this.#items.slice(this.#head, this.#head + count) as QueuedWork[];
+  }
+
   /** Removes and returns the first `count`. */
   take(count: number): QueuedWork[] {
-    const taken = this.#items.slice(this.#head, this.#head + count) as QueuedWork[];
+    const taken = this.first(count);
     for (const work of taken) this.#removed(work);
     this.#forget(taken.length);
     this.#committed = Math.max(0, this.#committed - count);
@@ -334,6 +341,11 @@ export class ModelQueue {
     this.#recentCompute /= scale;
   }
 
+  /** Books device time that served nobody. `scale`: the `DecayClock`'s, now. */
+  charge(computeSeconds: number, scale: number): void {
+    this.#recentCompute += computeSeconds * scale;
+  }
+
   /** Books one finished dispatch. `costAlpha` weighs the new measurement against the learned cost. */
   record(dispatch: {
     variantKey: string;
@@ -351,7 +363,7 @@ export class ModelQueue {
     counters.rows += dispatch.rows;
     counters.computeSeconds += dispatch.computeSeconds;
     counters.sizes.set(dispatch.size, (counters.sizes.get(dispatch.size) ?? 0) + 1);
-    this.#recentCompute += dispatch.computeSeconds * dispatch.scale;
+    this.charge(dispatch.computeSeconds, dispatch.scale);
     this.learnCost(
       dispatch.variantKey,
       dispatch.size,

@@ -112,7 +112,8 @@ Deno.test("costsOf() gives the longest of each size that the version has", () =>
 Deno.test("recentCompute() halves every half-life, also across restarts of its clock", () => {
   const queue = queueOf([]);
   const clock = new DecayClock(30);
-  const book = (nowMs: number, computeSeconds: number) =>
+  const book = (nowMs: number, computeSeconds: number) => {
+    clock.restart(nowMs, (scale) => queue.rescale(scale));
     queue.record({
       variantKey: "",
       size: 1,
@@ -122,6 +123,7 @@ Deno.test("recentCompute() halves every half-life, also across restarts of its c
       scale: clock.scaleAt(nowMs),
       costAlpha: 0.2,
     });
+  };
   const recent = (nowMs: number) => queue.recentCompute(clock.scaleAt(nowMs));
   const near = (found: number, expected: number) => assert.ok(Math.abs(found - expected) < 1e-9);
   book(1_000, 8);
@@ -131,7 +133,6 @@ Deno.test("recentCompute() halves every half-life, also across restarts of its c
   queue.pendingCompute = 0;
   const late = 61_000 + 70 * 30_000;
   book(late, 4);
-  clock.restart(late, (scale) => queue.rescale(scale));
   near(recent(late), 4);
   near(recent(late + 30_000), 2);
   const weeks = late + 1e9;

@@ -9,9 +9,10 @@ import type { NamedTensor } from "../tensor/mod.ts";
 import { BatchRunner, type DispatchRecord } from "./batch_run.ts";
 import { DecayClock } from "./decay_clock.ts";
 import type { Discipline, DisciplineParameters } from "./disciplines/mod.ts";
-import { ModelQueue, type PlannedDispatch, type Work } from "./queue.ts";
+import { ModelQueue, type PlannedDispatch, type QueuedWork, type Work } from "./queue.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
 import { isFull, Selector } from "./selection.ts";
+import { Staging, type StagingOutcome } from "./staging.ts";
 
 /** How often what waits for models that cannot run yet is looked through for what is late or unwanted. */
 const STALLED_LOOK_MS = 20;
@@ -35,6 +36,8 @@ export interface SchedulerOptions {
   readonly nextTurn?: () => Promise<void>;
   /** Told of every dispatch that ran. */
   readonly onDispatch?: (record: DispatchRecord) => void;
+  /** Told what became of each batch that was staged, by the model's name. See `overlapTransfers`. */
+  readonly onStaged?: (model: string, outcome: StagingOutcome) => void;
 }
 
 /** States: running → draining (`shutdown`) → stopped. */
@@ -54,7 +57,7 @@ export class Scheduler {
   #queued = 0;
   #isDispatching = false;
   #isRunning = true;
-  #overlaps = false;
+  #staging: Staging | undefined;
   /** Requests that the last dispatch served. */
   #lastServed = 0;
   /** Who waits for the device to be idle. */
@@ -73,16 +76,26 @@ export class Scheduler {
       busy: this.#busy,
       onDrop: () => this.#queued--,
     });
-    this.#runner = new BatchRunner({ ...options, ...shared });
+    this.#runner = new BatchRunner({
+      ...options,
+      ...shared,
+      runExclusive: (work) => this.runExclusive(work),
+    });
   }
 
   /**
-   * For devices that copy while they compute: a batch that cannot grow any more is handed over while the
-   * one before still runs, at most one ahead. The order in which batches are chosen is the order in which
-   * they are handed over; one that still has room waits until the device is free, as it does without this.
+   * For devices that copy while they compute: what would run next is copied in, and what ran before is
+   * copied out, while a dispatch executes. The choice of the next one is made when the execution is over,
+   * on all that has happened until then, just as it is without this. Called before anything is submitted.
    */
   overlapTransfers(): void {
-    this.#overlaps = true;
+    this.#staging = new Staging({
+      runner: this.#runner,
+      now: this.#now,
+      onStaged: this.#options.onStaged,
+      // What is to have the device to itself finds nothing staged there.
+      predict: (atMs) => this.#exclusive.length > 0 ? undefined : this.#selector.predict(atMs),
+    });
   }
 
   /**
@@ -171,28 +184,30 @@ export class Scheduler {
       return Promise.reject(new NotFoundError(`Unknown model ${JSON.stringify(model.name)}`));
     }
     const { promise, resolve, reject } = Promise.withResolvers<NamedTensor[]>();
+    const queued: QueuedWork = {
+      model,
+      inputs: work.inputs,
+      rows: work.rows,
+      variantKey: work.variantKey,
+      deadlineMs: work.deadlineMs,
+      isAborted: work.isAborted,
+      isCommitted: work.isCommitted,
+      targets: work.targets,
+      order: this.#order++,
+      enqueuedMs: this.#now(),
+      resolve,
+      reject,
+    };
     try {
-      queue.push({
-        model,
-        inputs: work.inputs,
-        rows: work.rows,
-        variantKey: work.variantKey,
-        deadlineMs: work.deadlineMs,
-        isAborted: work.isAborted,
-        isCommitted: work.isCommitted,
-        targets: work.targets,
-        order: this.#order++,
-        enqueuedMs: this.#now(),
-        resolve,
-        reject,
-      });
+      queue.push(queued);
     } catch (error) {
       return Promise.reject(error);
     }
     this.#queued++;
     this.#busy.add(queue);
     this.#wake();
-    return promise;
+    // Whoever has the answer may do with the inputs what they like.
+    return this.#staging ? promise.finally(() => queued.staging) : promise;
   }
 
   /**
@@ -245,43 +260,41 @@ export class Scheduler {
    */
   #wake(): void {
     this.#resume?.();
+    this.#staging?.changed();
     if (this.#isDispatching) return;
     this.#isDispatching = true;
     queueMicrotask(() => void this.#dispatchAll());
   }
 
   async #dispatchAll(): Promise<void> {
-    /** On the device, its successor not chosen yet. */
-    let running: Promise<void> | undefined;
     try {
-      while (running || this.#queued > 0 || this.#exclusive.length > 0) {
+      for (;;) {
+        if (this.#exclusive.length > 0) {
+          if (this.#staging) await this.#staging.settle();
+          await this.#exclusive.shift()!();
+          continue;
+        }
+        if (this.#queued === 0) {
+          const settled = this.#staging?.settle();
+          if (!settled) break;
+          await this.#pause(settled);
+          continue;
+        }
         const queued = this.#queued;
-        let next = this.#exclusive.length > 0 ? undefined : this.#selector.select();
-        if (running && !(next && isFull(next))) {
-          await running;
-          running = undefined;
-          continue;
-        }
-        const exclusive = this.#exclusive.shift();
-        if (exclusive) {
-          await exclusive();
-          continue;
-        }
+        let next = this.#selector.select();
         if (!next) {
           // Nothing to run and nothing dropped: all that waits is for models that cannot run yet.
           if (queued === this.#queued) await this.#stall();
           continue;
         }
-        if (!running && this.#mayGather(next)) {
+        if (this.#mayGather(next)) {
           await this.#gather();
           // Chosen again, because the queue may be another than it was before the wait: nothing may
           // come between a choice and the requests that are taken for it.
           next = this.#exclusive.length > 0 ? undefined : this.#selector.select();
           if (!next) continue;
         }
-        const current = this.#dispatch(next);
-        await (this.#overlaps ? running : current);
-        running = this.#overlaps ? current : undefined;
+        await this.#dispatch(next);
       }
     } finally {
       this.#isDispatching = false;
@@ -291,11 +304,18 @@ export class Scheduler {
 
   /** Waits for anything to happen; not for long, because callers leave and deadlines pass unannounced. */
   async #stall(): Promise<void> {
+    void this.#staging?.settle();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, STALLED_LOOK_MS);
+    await this.#pause(promise);
+    clearTimeout(timer);
+  }
+
+  /** Waits for `event`, or for anything else to happen. */
+  async #pause(event: Promise<unknown>): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#resume = resolve;
-    const timer = setTimeout(resolve, STALLED_LOOK_MS);
-    await promise;
-    clearTimeout(timer);
+    await Promise.race([event, promise]);
     this.#resume = undefined;
   }
 
@@ -323,12 +343,13 @@ export class Scheduler {
   }
 
   async #dispatch({ model, queue, plan, cost }: PlannedDispatch): Promise<void> {
-    const taken = queue.take(plan.take);
-    this.#queued -= taken.length;
-    this.#lastServed = taken.length;
+    const requests = queue.take(plan.take);
+    this.#queued -= requests.length;
+    this.#lastServed = requests.length;
     queue.pendingCompute += cost;
+    const dispatch = { model, queue, requests, plan };
     try {
-      await this.#runner.run(model, queue, taken, plan);
+      await (this.#staging?.run(dispatch, cost) ?? this.#runner.run(dispatch));
     } finally {
       queue.pendingCompute = Math.max(0, queue.pendingCompute - cost);
     }

@@ -108,12 +108,45 @@ Deno.test("submit() does not count as compute what a dispatch waited for before 
     ...model,
     run: async (dispatch: Parameters<ScheduledModel["run"]>[0]) => {
       device.nowMs += 500; // its weights had left, and come back
-      return { ...await model.run(dispatch), waitSeconds: 0.5 };
+      dispatch.onWait?.(0.5);
+      return await model.run(dispatch);
     },
   };
   subject.admit(slow);
   await subject.submit(slow, work([1]));
   assert.deepEqual(records.map(({ computeSeconds }) => Math.round(computeSeconds * 1000)), [3]);
+});
+
+Deno.test("a dispatch that fails costs its model what it took of the device, and teaches nothing", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  const model = device.model("m", { costMs: 8, sizes: () => [4] });
+  subject.admit(model);
+  const outcomes = await Promise.all(
+    [work([1]), work([255]), work([3])].map((each) => statusOf(subject.submit(model, each))),
+  );
+  await settle();
+  assert.deepEqual(outcomes, ["OK", "INTERNAL", "OK"]);
+  // All of them together, then one by one: four times 8 ms, of which two answered a request.
+  assert.ok(Math.abs(subject.recentCompute("m") - 0.032) < 1e-4);
+  const { dispatches, computeSeconds } = subject.queueOf("m")!.counters;
+  assert.deepEqual([dispatches, Math.round(1000 * computeSeconds)], [2, 16]);
+});
+
+Deno.test("a dispatch that waits for weights in vain costs its model nothing", async () => {
+  const device = new Device();
+  const subject = scheduler(device);
+  const model = device.model("m", {
+    run: ({ onWait }) => {
+      device.nowMs += 700;
+      onWait?.(0.7);
+      return Promise.reject(new ServerError("RESOURCE_EXHAUSTED", "no room"));
+    },
+  });
+  subject.admit(model);
+  assert.equal(await statusOf(subject.submit(model, work([1]))), "RESOURCE_EXHAUSTED");
+  await settle();
+  assert.equal(subject.recentCompute("m"), 0);
 });
 
 Deno.test("recentCompute() says what a model took of late, halved every half-life", async () => {

@@ -7,6 +7,7 @@ import { CancelledError, DeadlineExceededError, InternalError } from "../errors.
 import { planBatch } from "./batch_plan.ts";
 import type { DecayClock } from "./decay_clock.ts";
 import {
+  type Candidate,
   type Discipline,
   type DisciplineParameters,
   DISCIPLINES,
@@ -33,6 +34,18 @@ export interface SelectorOptions {
   readonly onDrop: () => void;
 }
 
+/** A queue's next dispatch as it is expected to be. */
+interface Forecast extends PlannedDispatch {
+  /** What will be left of the queue, oldest first; absent: all of it. */
+  readonly live?: readonly QueuedWork[] | undefined;
+}
+
+/** An expected choice. */
+export interface Prediction extends PlannedDispatch {
+  /** Whom it would serve, in order. */
+  readonly requests: readonly QueuedWork[];
+}
+
 /** Makes the choices of one scheduler. A choice holds until anything happens to the queues. */
 export class Selector {
   readonly #options: SelectorOptions;
@@ -43,10 +56,9 @@ export class Selector {
 
   /** The model and batch to run now; drops dead work on the way. */
   select(): PlannedDispatch | undefined {
-    const { busy, decay, shedsByCost } = this.#options;
+    const { busy } = this.#options;
     const nowMs = this.#options.now();
-    let fit: PlannedDispatch[] = [];
-    let hasCommitted = false;
+    const fit: PlannedDispatch[] = [];
     for (const queue of busy) {
       const front = this.#liveFront(queue, nowMs);
       if (!front) {
@@ -55,20 +67,55 @@ export class Selector {
       }
       if (front.model.isRunnable?.() === false) continue;
       const planned = this.#plan(queue, front);
-      if (!planned) continue;
-      hasCommitted ||= queue.hasCommitted;
-      fit.push(planned);
+      if (planned) fit.push(planned);
     }
+    return this.#choose(fit, nowMs);
+  }
+
+  /**
+   * What `select` will choose at `atMs` if nothing happens before, and for whom. Nothing is dropped, asked
+   * for or changed by looking.
+   */
+  predict(atMs: number): Prediction | undefined {
+    const fit: Forecast[] = [];
+    for (const queue of this.#options.busy) {
+      const live = this.#mayHaveDead(queue, atMs)
+        ? [...queue].filter(this.#isLiveAt(queue, atMs))
+        : undefined;
+      const front = live ? live[0] : queue.front;
+      if (!front || front.model.isReady?.() === false) continue;
+      try {
+        const planned = live ? planDispatch(queue, live) : queue.planned(planDispatch);
+        fit.push({ ...planned, live });
+      } catch {
+        // `select` will say so to whom it concerns.
+      }
+    }
+    const chosen = this.#choose(fit, atMs);
+    if (!chosen) return undefined;
+    const { queue, plan, live } = chosen;
+    return { ...chosen, requests: live ? live.slice(0, plan.take) : queue.first(plan.take) };
+  }
+
+  #choose<T extends Forecast>(fit: readonly T[], nowMs: number): T | undefined {
     if (fit.length < 2) return fit[0];
-    let { discipline } = this.#options;
-    if (hasCommitted) {
-      fit = fit.filter(({ queue }) => queue.hasCommitted);
-      discipline = DISCIPLINES.fifo;
-    }
+    const { discipline, decay, parameters } = this.#options;
+    const hasCommitted = fit.some(isCommitted);
+    const offers = hasCommitted ? fit.filter(isCommitted) : fit;
     const scale = decay.scaleAt(nowMs);
-    const candidates = fit.map(({ queue, cost }) => queue.candidate(cost, scale, shedsByCost));
-    const chosen = discipline(candidates, this.#totals(scale), this.#options.parameters);
-    return fit[candidates.indexOf(chosen)];
+    const candidates = offers.map((offer) => this.#candidate(offer, scale));
+    const choose = hasCommitted ? DISCIPLINES.fifo : discipline;
+    const chosen = choose(candidates, this.#totals(scale), parameters);
+    return offers[candidates.indexOf(chosen)];
+  }
+
+  #candidate({ queue, cost, live }: Forecast, scale: number): Candidate {
+    const { shedsByCost } = this.#options;
+    if (!live) return queue.candidate(cost, scale, shedsByCost);
+    const frontOrder = live[0]!.order;
+    const deadlines = live.map(({ deadlineMs }) => deadlineMs ?? Infinity);
+    const earliestDeadline = deadlines.reduce((earliest, each) => Math.min(earliest, each));
+    return { ...queue.candidate(cost, scale, false), frontOrder, earliestDeadline };
   }
 
   /** Sums over every model, idle ones too: what a fair share is taken of. */
@@ -84,7 +131,7 @@ export class Selector {
 
   #plan(queue: ModelQueue, front: QueuedWork): PlannedDispatch | undefined {
     try {
-      return queue.planned(plannedDispatch);
+      return queue.planned(planDispatch);
     } catch (error) {
       // Requests are checked before they are queued, so this is a defect of whoever prepared it: the
       // front request alone is answered, and the loop goes on.
@@ -101,16 +148,9 @@ export class Selector {
    */
   #liveFront(queue: ModelQueue, nowMs: number): QueuedWork | undefined {
     if (!this.#mayHaveDead(queue, nowMs)) return queue.front;
-    const isDead = (work: QueuedWork) => {
-      if (work.isAborted()) return true;
-      if (work.deadlineMs === undefined) return false;
-      const margin = this.#options.shedsByCost && !work.isCommitted
-        ? 1000 * (minimumCost(queue, work.variantKey) ?? DEFAULT_COST_SECONDS)
-        : 0;
-      return nowMs + margin >= work.deadlineMs;
-    };
+    const isLive = this.#isLiveAt(queue, nowMs);
     while (queue.front) {
-      const dead = queue.dropDead(reachOf(queue.front), isDead);
+      const dead = queue.dropDead(reachOf(queue.front), (work) => !isLive(work));
       if (dead.length === 0) break;
       for (const work of dead) {
         this.#options.onDrop();
@@ -118,6 +158,18 @@ export class Selector {
       }
     }
     return queue.front;
+  }
+
+  /** Whether a request is worth running at a time. */
+  #isLiveAt(queue: ModelQueue, nowMs: number): (work: QueuedWork) => boolean {
+    return (work) => {
+      if (work.isAborted()) return false;
+      if (work.deadlineMs === undefined) return true;
+      const margin = this.#options.shedsByCost && !work.isCommitted
+        ? 1000 * (minimumCost(queue, work.variantKey) ?? DEFAULT_COST_SECONDS)
+        : 0;
+      return nowMs + margin < work.deadlineMs;
+    };
   }
 
   /** Rules most queues out without a look at every request: nobody has gone, no deadline is near. */
@@ -141,16 +193,23 @@ export function whyDropped(
   );
 }
 
-/** @throws when the front request could never run */
-function plannedDispatch(queue: ModelQueue): PlannedDispatch {
-  const { model, variantKey } = queue.front!;
+/**
+ * @param live the requests that count, oldest first; absent: all
+ * @throws when the first of them could never run
+ */
+function planDispatch(queue: ModelQueue, live?: readonly QueuedWork[]): PlannedDispatch {
+  const { model, variantKey } = live?.[0] ?? queue.front!;
   const sizes = model.sizes(variantKey);
   if (!sizes) throw new InternalError(`Model ${JSON.stringify(model.name)} has no such variant`);
   const { isCoalescable, maxRows } = model;
   const costs = queue.planningCosts(variantKey);
-  const plan = planBatch(queue, { sizes, isCoalescable, maxRows, costs });
+  const plan = planBatch(live ?? queue, { sizes, isCoalescable, maxRows, costs });
   const cost = queue.costs.get(variantKey)?.get(plan.size) ?? DEFAULT_COST_SECONDS;
   return { model, queue, plan, cost };
+}
+
+function isCommitted({ queue, live }: Forecast): boolean {
+  return live ? live[0]!.isCommitted === true : queue.hasCommitted;
 }
 
 /** Whether no request that is still to come can change the batch: there are enough for the largest. */

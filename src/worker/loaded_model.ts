@@ -24,15 +24,22 @@ import { ClientContract } from "../protocol/mod.ts";
 import type {
   Backend,
   CompileSettings,
+  DeviceAccount,
   ExecutableCache,
   ModelWeights,
   Program,
-  StageSeconds,
   WeightStore,
 } from "../runtime/mod.ts";
 import type { ResidencyFloor } from "../config/mod.ts";
-import type { ScheduledModel } from "../scheduler/mod.ts";
+import type {
+  DispatchInputs,
+  RunOptions,
+  RunOutcome,
+  ScheduledModel,
+  StagedInputs,
+} from "../scheduler/mod.ts";
 import { byteLengthOf, type NamedTensor } from "../tensor/mod.ts";
+import { DeviceInputs } from "./device_inputs.ts";
 import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
 import { checkOutputs, type HookOptions, hookPoolOptions } from "./model_hooks.ts";
 import type { Share, SharedPool } from "./shared_pool.ts";
@@ -103,6 +110,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
   readonly contract: ClientContract;
   readonly programTotals: ProgramTotals;
   readonly #backend: Backend;
+  readonly #account: DeviceAccount;
   readonly #variants: ReadonlyMap<string, CompiledVariant>;
   readonly weights: ModelWeights;
   readonly #hooks: HookPool | undefined;
@@ -132,6 +140,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     const largest = Math.max(...[...variants.values()].flatMap(({ sizes }) => sizes));
     this.maxBatchSize = Math.min(largest, options.maxRows ?? largest);
     this.#backend = options.backend;
+    this.#account = options.weights.account;
     this.#variants = variants;
     this.weights = weights;
     this.#hooks = hooks;
@@ -253,28 +262,49 @@ export class LoadedModel implements ScheduledModel, Disposable {
     return this.#variants.get(variantKey)?.sizes;
   }
 
+  /** Whether the weights are on the device. */
+  isReady(): boolean {
+    return this.weights.isResident;
+  }
+
   /** Runs the program of a variant and size. @throws {ServerError} INTERNAL with the runtime's message */
-  async run(
-    { variantKey, size, inputs, targets }: {
-      variantKey: string;
-      size: number;
-      inputs: readonly NamedTensor[];
-      targets?: ReadonlyMap<string, Uint8Array> | undefined;
-    },
-  ): Promise<{ outputs: NamedTensor[]; stages: StageSeconds; waitSeconds: number }> {
+  run(dispatch: DispatchInputs & RunOptions): Promise<RunOutcome> {
+    return this.#run(dispatch, undefined, dispatch);
+  }
+
+  /** Begins to copy inputs to the device. Not of weights: only `run` has to do with them. */
+  stage(dispatch: DispatchInputs): StagedInputs {
+    const staged = new DeviceInputs(this.#backend, dispatch.inputs, this.#account);
+    return {
+      copied: staged.copied,
+      run: async (options) => {
+        using inputs = staged;
+        return await this.#run(dispatch, inputs, options);
+      },
+      release: () => staged[Symbol.dispose](),
+    };
+  }
+
+  /** @param staged the inputs, where they are on their way to the device already */
+  async #run(
+    { variantKey, size, inputs }: DispatchInputs,
+    staged: DeviceInputs | undefined,
+    { targets, after, onWait, onExecuted }: RunOptions,
+  ): Promise<RunOutcome> {
     const share = this.#variants.get(variantKey)?.programs.get(size);
     if (!share) throw new InternalError(`Model ${this.#quoted} has no program of size ${size}`);
     const { program } = share.value;
     try {
-      const startMs = performance.now();
-      const use = this.weights.use(dispatchBytes(program, this.weightBytes));
-      using held = use instanceof Promise ? await use : use;
-      const waitSeconds = use instanceof Promise ? (performance.now() - startMs) / 1000 : 0;
+      const bytes = dispatchBytes(program, this.weightBytes) - (staged?.byteLength ?? 0);
+      const use = this.weights.use(Math.max(0, bytes));
+      using held = use instanceof Promise ? await timed(use, onWait) : use;
+      if (after) await after;
+      const ahead = staged && await staged.copied ? staged : undefined;
       const { outputs, stages } = await this.#backend.run(
         program,
-        inputs,
-        held.buffers,
-        targets && this.#placesFor(program, targets),
+        ahead ? [] : inputs,
+        ahead ? [...ahead.buffers, ...held.buffers] : held.buffers,
+        { targets: targets && this.#placesFor(program, targets), onExecuted },
       );
       const { results } = program.signature;
       return {
@@ -284,8 +314,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
           shape: results[index]!.shape,
           data: outputs[index]!,
         })),
-        stages,
-        waitSeconds,
+        stages: ahead ? { ...stages, input: ahead.seconds } : stages,
       };
     } catch (error) {
       if (error instanceof ServerError) throw error;
@@ -442,6 +471,19 @@ async function build(code: Uint8Array, options: LoadOptions): Promise<BuiltProgr
   const { program, isCached } = await executableCache?.load(code, compileSettings) ??
     { program: await backend.compile(code, compileSettings), isCached: false };
   return { program, isCached, seconds: (performance.now() - startMs) / 1000 };
+}
+
+/** Tells how long something was waited for, in vain or not. */
+async function timed<T>(
+  wait: Promise<T>,
+  onWait: ((seconds: number) => void) | undefined,
+): Promise<T> {
+  const startMs = performance.now();
+  try {
+    return await wait;
+  } finally {
+    onWait?.((performance.now() - startMs) / 1000);
+  }
 }
 
 /**

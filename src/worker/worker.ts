@@ -30,7 +30,7 @@ import {
   ProcessMemory,
   type WeightStore,
 } from "../runtime/mod.ts";
-import { DISCIPLINES, type DispatchRecord, Scheduler } from "../scheduler/mod.ts";
+import { DISCIPLINES, Scheduler, type SchedulerOptions } from "../scheduler/mod.ts";
 import {
   type GrpcServer,
   healthMethods,
@@ -114,10 +114,15 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
       progress: `${ready} of ${total} models ready${state.isStopping ? ", stopping" : ""}`,
     };
   };
-  const scheduler = createScheduler(config, (record) => {
-    totals.get(record.model)?.dispatched(record);
-    if (registry.has(record.model)) metrics.dispatched(record);
-    state.compactIfDue();
+  const scheduler = createScheduler(config, {
+    onDispatch: (record) => {
+      totals.get(record.model)?.dispatched(record);
+      if (registry.has(record.model)) metrics.dispatched(record);
+      state.compactIfDue();
+    },
+    onStaged: (model, outcome) => {
+      if (registry.has(model)) metrics.staged(model, outcome);
+    },
   });
   const health = new HealthStatus();
   const announceHealth = () => {
@@ -398,7 +403,7 @@ async function settledWithin(promise: Promise<unknown>, limitMs: number): Promis
 
 function createScheduler(
   config: ServerConfig,
-  onDispatch: (record: DispatchRecord) => void,
+  observer: Pick<SchedulerOptions, "onDispatch" | "onStaged">,
 ): Scheduler {
   const { scheduler } = config;
   return new Scheduler({
@@ -412,7 +417,7 @@ function createScheduler(
     costAlpha: scheduler.costEmaAlpha,
     maxQueueDepth: scheduler.maxQueueDepth,
     nextTurn: () => new Promise((resolve) => setImmediate(resolve)),
-    onDispatch,
+    ...observer,
   });
 }
 

@@ -278,7 +278,9 @@ Deno.test("2,000 dispatches leave no handle and no memory behind", async () => {
   const data = new Uint8Array(n).fill(41);
   const input = { datatype: "UINT8", shape: [n], data } as const;
   const dispatch = async (count: number) => {
-    for (let done = 0; done < count; done++) await backend.run(program, [input], [], [target]);
+    for (let done = 0; done < count; done++) {
+      await backend.run(program, [input], [], { targets: [target] });
+    }
   };
   await dispatch(300);
   const before = backend.liveHandles();

@@ -15,6 +15,7 @@ import type { Logger } from "../../log.ts";
 import type { TensorSpec } from "../../tensor/mod.ts";
 import type {
   Backend,
+  BackendRunOptions,
   CompileSettings,
   DeviceBuffer,
   DeviceMemory,
@@ -193,12 +194,12 @@ class PjrtBackend implements Backend {
     program: Program,
     inputs: readonly HostTensor[],
     constants: readonly DeviceBuffer[],
-    targets?: readonly (Uint8Array | undefined)[],
+    options?: BackendRunOptions,
   ): Promise<RunResult> {
     if (!(program instanceof PjrtProgram) || program.client !== this.#client) {
       throw new TypeError("the program is not one of this device");
     }
-    return await program.run(inputs, constants, targets);
+    return await program.run(inputs, constants, options);
   }
 
   memory(): DeviceMemory | undefined {

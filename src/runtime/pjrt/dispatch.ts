@@ -13,7 +13,7 @@ import {
   PJRT_HostBufferSemantics,
 } from "../../../ffi/mod.ts";
 import { byteLengthOf } from "../../tensor/mod.ts";
-import type { HostTensor, ProgramSignature, RunResult } from "../backend.ts";
+import type { BackendRunOptions, HostTensor, ProgramSignature, RunResult } from "../backend.ts";
 import type { PjrtBuffer } from "./buffer.ts";
 import type { PjrtClient } from "./client.ts";
 import type { Handle } from "./handle.ts";
@@ -89,7 +89,7 @@ export class Dispatcher {
   run(
     inputs: readonly HostTensor[],
     constants: readonly PjrtBuffer[],
-    targets: readonly (Uint8Array | undefined)[] | undefined,
+    { targets, onExecuted }: BackendRunOptions,
   ): Promise<RunResult> {
     return this.#withCall(async (call) => {
       const { frame } = call;
@@ -110,6 +110,7 @@ export class Dispatcher {
       this.#learn(launch, call.isFirstReady());
       let failure = await call.settleFirst(this.#polling);
       const executed = performance.now();
+      if (failure === undefined) onExecuted?.();
       failure ??= await call.settle();
       if (failure !== undefined) throw failure;
       const stages = {

@@ -3,6 +3,7 @@
 import { type Address, copyBytes } from "../../../ffi/mod.ts";
 import { checkArguments, checkHostTensors } from "../arguments.ts";
 import type {
+  BackendRunOptions,
   DeviceBuffer,
   HostTensor,
   Program,
@@ -103,15 +104,15 @@ export class PjrtProgram implements Program {
   run(
     inputs: readonly HostTensor[],
     constants: readonly DeviceBuffer[],
-    targets: readonly (Uint8Array | undefined)[] | undefined,
+    options: BackendRunOptions = {},
   ): Promise<RunResult> {
     return this.client.track(() => {
       checkArguments(this.signature, [...inputs, ...constants]);
-      checkHostTensors(this.signature, inputs, targets);
+      checkHostTensors(this.signature, inputs, options.targets);
       const buffers = constants.map((constant, index) =>
         ownBuffer(this.client, constant, `parameter ${inputs.length + index}`)
       );
-      return this.#dispatcher.run(inputs, buffers, targets);
+      return this.#dispatcher.run(inputs, buffers, options);
     });
   }
 
