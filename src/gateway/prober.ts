@@ -200,8 +200,9 @@ export class Prober implements Disposable {
   async #observe(worker: FleetWorker, isFull: boolean): Promise<void> {
     const { health } = worker;
     const before = health.state;
-    const isReady = await this.#askReady(worker);
-    if (isReady !== undefined) {
+    const answer = await this.#askReady(worker);
+    if ("isReady" in answer) {
+      const { isReady } = answer;
       if (!isFull && health.isAsBefore(isReady)) {
         health.answered(isReady);
         return;
@@ -219,17 +220,19 @@ export class Prober implements Disposable {
         worker: worker.name,
         state: health.state,
         was: before,
+        ...("reason" in answer ? { reason: answer.reason } : {}),
       });
     }
     this.publish();
   }
 
-  /** Its answer; `undefined`, and the health changed, when there is none. */
-  async #askReady(worker: FleetWorker): Promise<boolean | undefined> {
+  /** Its answer; why there is none, and the health changed, where there is none. */
+  async #askReady(worker: FleetWorker): Promise<{ isReady: boolean } | { reason: string }> {
     const { health } = worker;
     try {
       const { serverReady } = GRPCInferenceService.method;
-      return (await askWorker(worker, serverReady, {}, this.#watchdogMs)).ready;
+      const { ready } = await askWorker(worker, serverReady, {}, this.#watchdogMs);
+      return { isReady: ready };
     } catch (error) {
       const status = error instanceof ServerError ? error.status : "INTERNAL";
       if (status === "DEADLINE_EXCEEDED") {
@@ -245,8 +248,9 @@ export class Prober implements Disposable {
       } else {
         health.refused();
       }
-      this.#options.logger.debug("probe", { worker: worker.name, error: messageOf(error) });
-      return undefined;
+      const reason = messageOf(error);
+      this.#options.logger.debug("probe", { worker: worker.name, error: reason });
+      return { reason };
     }
   }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { silentLogger } from "../log.ts";
+import { Logger, silentLogger } from "../log.ts";
 import { GRPCInferenceService, methodPath } from "../protocol/mod.ts";
 import type { FleetWorker, Member } from "./fleet_worker.ts";
 import { Prober, type ProberOptions } from "./prober.ts";
@@ -105,6 +105,20 @@ Deno.test("a worker that hangs is left out, and its calls fail as those of a los
   held.resolve();
   worker.before = () => {};
   while (!subject.prober.isAnyReady) await subject.prober.round();
+});
+
+Deno.test("the log says why a worker is left out", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const id = `127.0.0.1:${listener.addr.port}`;
+  listener.close();
+  const lines: string[] = [];
+  const logger = new Logger({ format: "json", write: (line) => lines.push(line) });
+  await using subject = proberOf([{ id } as FakeWorker], { logger });
+  await subject.prober.round();
+  const events = lines.map((line) => JSON.parse(line));
+  const { state, reason } = events.find(({ message }) => message === "worker");
+  assert.equal(state, "failed");
+  assert.match(reason, new RegExp(`Cannot connect to ${id}: .*refused`, "i"));
 });
 
 Deno.test("rounds in which every worker hangs end the process, once one has answered", async () => {
