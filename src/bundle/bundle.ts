@@ -2,7 +2,7 @@
 import { basename, join } from "node:path";
 import { BundleError, messageOf } from "../errors.ts";
 import { readBoundedText } from "./bounded_file.ts";
-import { findHook, type HookFile } from "./hooks.ts";
+import { findHook, HOOK_FILE, type HookFile } from "./hooks.ts";
 import { MAX_BUNDLE_ENTRIES, MAX_MANIFEST_BYTES } from "./limits.ts";
 import { type Manifest, parseManifest } from "./manifest.ts";
 import { type BundleFile, findPrograms, type VariantPrograms } from "./programs.ts";
@@ -85,10 +85,13 @@ async function listFiles(bundle: string, directory: string): Promise<BundleFile[
       if (++entries > MAX_BUNDLE_ENTRIES) {
         throw new BundleError(bundle, `has more than ${MAX_BUNDLE_ENTRIES} directory entries`);
       }
-      if (isDirectory) continue;
       const path = join(directory, name);
-      const info = await statOrUndefined(path);
+      const info = isDirectory ? undefined : await statOrUndefined(path);
       if (info?.isFile) files.push({ name, path, byteLength: info.size });
+      // Nobody would miss it: without its hooks the model answers, but wrongly.
+      else if (name === HOOK_FILE) {
+        throw new BundleError(bundle, `${HOOK_FILE} is not a regular file, nor a link to one`);
+      }
     }
     return files;
   } catch (error) {

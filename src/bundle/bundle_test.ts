@@ -165,6 +165,26 @@ Deno.test("loadBundle() follows links", async () => {
   assert.equal(bundle.weights.specs.length, 2);
 });
 
+Deno.test("loadBundle() refuses a hook file that is no file, rather than serve without its hooks", async () => {
+  await using root = await temporaryDirectory();
+  const directory = await writeBundle(root.path, "dense", denseBundle());
+  const hook = join(directory, "model.ts");
+  const make = [
+    () => Deno.symlink("missing.ts", hook),
+    () => Deno.symlink("/dev/zero", hook),
+    () => Deno.mkdir(hook),
+  ];
+  for (const one of make) {
+    await one();
+    await assert.rejects(loadBundle(directory), (error) => {
+      assert.ok(error instanceof BundleError);
+      assert.match(error.message, /model\.ts is not a regular file/);
+      return true;
+    });
+    await Deno.remove(hook);
+  }
+});
+
 Deno.test("loadBundle() throws a BundleError with its cause for a directory that is not there", async () => {
   await assert.rejects(loadBundle("/nonexistent/model"), (error: unknown) => {
     assert.ok(error instanceof BundleError);
