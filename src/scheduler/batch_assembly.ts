@@ -5,48 +5,12 @@
  */
 
 import {
-  alignedBytes,
   datatypeInfo,
   elementCount,
+  type MemoryPool,
   type NamedTensor,
   type TensorSpec,
 } from "../tensor/mod.ts";
-
-/** Memory of finished batches that is kept for later ones: this much, in so many arrays. */
-const MAX_IDLE_BYTES = 64 << 20;
-const MAX_IDLE_ARRAYS = 8;
-
-/**
- * Memory for batches, used again for the next one of the same size: new memory for each is cleared,
- * aligned and collected, and a large one's pages are fetched anew, which costs more than the copies do.
- */
-export class BatchMemory {
-  /** The one given back last comes last. */
-  readonly #idle: Uint8Array[] = [];
-  #idleBytes = 0;
-
-  /** Aligned memory with anything in it. */
-  take(bytes: number): Uint8Array {
-    for (let at = this.#idle.length - 1; at >= 0; at--) {
-      const data = this.#idle[at]!;
-      if (data.length !== bytes) continue;
-      this.#idle.splice(at, 1);
-      this.#idleBytes -= bytes;
-      return data;
-    }
-    return alignedBytes(bytes);
-  }
-
-  /** Takes memory back that nobody uses any more. */
-  giveBack(data: Uint8Array): void {
-    if (data.length > MAX_IDLE_BYTES) return;
-    this.#idle.push(data);
-    this.#idleBytes += data.length;
-    while (this.#idleBytes > MAX_IDLE_BYTES || this.#idle.length > MAX_IDLE_ARRAYS) {
-      this.#idleBytes -= this.#idle.shift()!.length;
-    }
-  }
-}
 
 /** How a tensor divides around its batch axis: `outer` blocks of `rows × rowBytes`. */
 function geometry(spec: TensorSpec, axis: number): { outer: number; rowBytes: number } {
@@ -70,7 +34,7 @@ export function concatRows(
   parts: readonly NamedTensor[],
   axis: number,
   size: number,
-  memory: BatchMemory,
+  memory: MemoryPool,
 ): NamedTensor {
   const first = parts[0]!;
   if (parts.length === 1 && first.shape[axis] === size) return first;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { NamedTensor } from "../tensor/mod.ts";
-import { BatchMemory, concatRows, RowCutter } from "./batch_assembly.ts";
+import { MemoryPool, type NamedTensor } from "../tensor/mod.ts";
+import { concatRows, RowCutter } from "./batch_assembly.ts";
 
 function int16(shape: number[], values: number[]): NamedTensor {
   return {
@@ -16,8 +16,8 @@ function values(tensor: NamedTensor): number[] {
 }
 
 /** Memory whose next array of that many bytes has been used before. */
-function dirty(bytes: number): BatchMemory {
-  const memory = new BatchMemory();
+function dirty(bytes: number): MemoryPool {
+  const memory = new MemoryPool();
   memory.giveBack(new Uint8Array(bytes).fill(0xee));
   return memory;
 }
@@ -42,7 +42,7 @@ Deno.test("concatRows() joins along an inner axis", () => {
 
 Deno.test("concatRows() returns a request that fills its batch alone uncopied", () => {
   const only = int16([4], [1, 2, 3, 4]);
-  assert.equal(concatRows([only], 0, 4, new BatchMemory()), only);
+  assert.equal(concatRows([only], 0, 4, new MemoryPool()), only);
 });
 
 Deno.test("RowCutter undoes concatRows() on every axis", () => {
@@ -70,22 +70,4 @@ Deno.test("RowCutter gives views along the first axis, and all rows at once as t
   assert.equal(piece.data.buffer, whole.data.buffer);
   assert.deepEqual(values(piece), [2, 3]);
   assert.equal(new RowCutter(whole, 0).next(4), whole);
-});
-
-Deno.test("BatchMemory gives memory out again by size, and keeps 64 MiB in 8 arrays at most", () => {
-  const memory = new BatchMemory();
-  const [small, large] = [memory.take(100), memory.take(40 << 20)];
-  assert.equal(large.length, 40 << 20);
-  memory.giveBack(large);
-  memory.giveBack(small);
-  assert.notEqual(memory.take(101).buffer, small.buffer);
-  assert.equal(memory.take(100), small);
-  // It is out now, so the next one of its size is another.
-  assert.notEqual(memory.take(100), small);
-  memory.giveBack(new Uint8Array(30 << 20));
-  assert.notEqual(memory.take(40 << 20), large);
-  const many = Array.from({ length: 9 }, (_, index) => new Uint8Array(index + 1));
-  for (const each of many) memory.giveBack(each);
-  assert.notEqual(memory.take(1), many[0]);
-  assert.equal(memory.take(9), many[8]);
 });

@@ -4,8 +4,8 @@
  * and its inputs copied, before its requests are taken.
  */
 
-import type { NamedTensor } from "../tensor/mod.ts";
-import { BatchMemory, concatRows, RowCutter } from "./batch_assembly.ts";
+import { MemoryPool, type NamedTensor } from "../tensor/mod.ts";
+import { concatRows, RowCutter } from "./batch_assembly.ts";
 import { type BatchPlan, planBatch } from "./batch_plan.ts";
 import type { DecayClock } from "./decay_clock.ts";
 import type { ModelQueue, QueuedWork } from "./queue.ts";
@@ -17,6 +17,9 @@ import type {
   StageSeconds,
 } from "./scheduled_model.ts";
 import { whyDropped } from "./selection.ts";
+
+/** Inputs of finished batches whose memory is kept for later ones. */
+const MAX_IDLE_BATCHES = 8;
 
 export interface DispatchRecord {
   readonly model: string;
@@ -68,7 +71,8 @@ export interface Dispatch {
 /** Runs the dispatches of one device. */
 export class BatchRunner {
   readonly #options: BatchRunnerOptions;
-  readonly #memory = new BatchMemory();
+  /** Of batches that are assembled. */
+  readonly #memory = new MemoryPool({ maxPieces: MAX_IDLE_BATCHES });
 
   constructor(options: BatchRunnerOptions) {
     this.#options = options;
@@ -247,7 +251,8 @@ export class BatchRunner {
       const { data } = inputs[index]!;
       if (inputs[index] === own[index]) continue;
       if (outputs.some((output) => output.data.buffer === data.buffer)) continue;
-      this.#memory.giveBack(data);
+      // What is not a request's own was taken from there.
+      this.#memory.giveBack(data as Uint8Array<ArrayBuffer>);
     }
   }
 }

@@ -4,5 +4,6 @@
  */
 export * from "./aligned.ts";
 export * from "./datatype.ts";
+export * from "./memory_pool.ts";
 export * from "./shape.ts";
 export * from "./tensor.ts";

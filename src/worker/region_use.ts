@@ -7,9 +7,9 @@ import {
   alignedBytes,
   type Datatype,
   DEVICE_ALIGNMENT,
+  type MemoryPool,
 } from "../tensor/mod.ts";
 import type { ClientRegion } from "./client_region.ts";
-import type { StagingPool } from "./staging_pool.ts";
 
 /**
  * What may be computed on where it lies, although the client can change it meanwhile. Not integers and
@@ -39,7 +39,8 @@ interface Place extends Span {
 /** The same for many requests: most have nothing to do with regions, and are not to pay for them. */
 export interface RegionUseOptions {
   readonly isDirect: boolean;
-  readonly staging: StagingPool;
+  /** For what is read into memory of our own. */
+  readonly copies: MemoryPool;
   /** @throws {FailedPreconditionError | InvalidArgumentError} when there is no such region or range */
   readonly find: (reference: SharedMemoryReference, what: string) => ClientRegion;
 }
@@ -48,7 +49,7 @@ export interface RegionUseOptions {
 export class RegionUse implements SharedMemoryRegions {
   readonly #options: RegionUseOptions;
   readonly #held: ClientRegion[] = [];
-  readonly #staged: Uint8Array<ArrayBuffer>[] = [];
+  readonly #copied: Uint8Array<ArrayBuffer>[] = [];
   /** Inputs that are read where they lie. */
   readonly #inputs: Span[] = [];
   readonly #places: Place[] = [];
@@ -67,7 +68,7 @@ export class RegionUse implements SharedMemoryRegions {
     what: string,
     datatype: Datatype,
   ): Uint8Array<ArrayBuffer> {
-    const { isDirect, staging } = this.#options;
+    const { isDirect, copies } = this.#options;
     const region = this.#hold(reference, what);
     if (isDirect && IN_PLACE.has(datatype) && mayGoInPlace(region, reference)) {
       region.check(reference, what);
@@ -75,8 +76,8 @@ export class RegionUse implements SharedMemoryRegions {
       return region.view(reference);
     }
     const { offset, byteSize } = reference;
-    const data = isDirect ? staging.take(byteSize) : alignedBytes(byteSize);
-    if (isDirect) this.#staged.push(data);
+    const data = isDirect ? copies.take(byteSize) : alignedBytes(byteSize);
+    if (isDirect) this.#copied.push(data);
     region.read(offset, data, what);
     return data;
   }
@@ -138,8 +139,8 @@ export class RegionUse implements SharedMemoryRegions {
 
   /** Lets go of everything; nobody may have any of it any more, not even a view. */
   release(): void {
-    for (const data of this.#staged) this.#options.staging.giveBack(data);
-    this.#staged.length = 0;
+    for (const data of this.#copied) this.#options.copies.giveBack(data);
+    this.#copied.length = 0;
     for (const region of this.#held) region.letGo();
     this.#held.length = 0;
   }

@@ -25,9 +25,9 @@
 
 import { FailedPreconditionError, InvalidArgumentError, messageOf } from "../errors.ts";
 import type { SharedMemoryReference } from "../protocol/mod.ts";
+import { MemoryPool } from "../tensor/mod.ts";
 import { ClientRegion, type MappingBudget, quote, type RegionStatus } from "./client_region.ts";
 import { RegionUse, type RegionUseOptions } from "./region_use.ts";
-import { StagingPool } from "./staging_pool.ts";
 
 export interface SharedMemoryOptions {
   /** Regions mapped at once, those that requests still use included; 0: none. Default `MAX_MAPPED`. */
@@ -39,10 +39,12 @@ const OBJECTS = "/dev/shm/";
 const MAX_REGIONS = 4096;
 /** Half of what can be guarded at once, so that clients never take the weights' share. */
 const MAX_MAPPED = 2048;
+/** Copies of what is smaller are cheaper to make than to keep. */
+const POOLED_FROM_BYTES = 65_536;
 
 export class SharedMemory implements Disposable {
   readonly #regions = new Map<string, ClientRegion>();
-  readonly #staging = new StagingPool();
+  readonly #copies = new MemoryPool({ fromBytes: POOLED_FROM_BYTES });
   readonly #budget: MappingBudget;
   readonly #direct: RegionUseOptions;
   readonly #indirect: RegionUseOptions;
@@ -50,7 +52,7 @@ export class SharedMemory implements Disposable {
   constructor({ maxMapped = MAX_MAPPED }: SharedMemoryOptions = {}) {
     this.#budget = { left: maxMapped };
     const options = {
-      staging: this.#staging,
+      copies: this.#copies,
       find: (reference: SharedMemoryReference, what: string) => this.#within(reference, what),
     };
     this.#direct = { ...options, isDirect: true };

@@ -9,7 +9,7 @@
 
 import assert from "node:assert/strict";
 import { getAffinity, Mapping, setProcessAffinity } from "../../ffi/libc/mod.ts";
-import { StagingPool } from "../../src/worker/staging_pool.ts";
+import { MemoryPool } from "../../src/tensor/mod.ts";
 import { mlir, openCpu } from "../ffi/subject.ts";
 
 const ROUNDS = 60;
@@ -30,7 +30,7 @@ const source = (side: number) => {
 };
 
 /** One caller of one size; its numbers are its own, so that anyone else's memory gives a wrong answer. */
-async function lane(index: number, side: number, pool: StagingPool): Promise<void> {
+async function lane(index: number, side: number, pool: MemoryPool): Promise<void> {
   const bytes = side * side * 4;
   const spec = { datatype: "FP32" as const, shape: [side, side] };
   const program = await backend.compile(source(side));
@@ -65,7 +65,7 @@ async function lane(index: number, side: number, pool: StagingPool): Promise<voi
   block[Symbol.dispose]();
 }
 
-const pool = new StagingPool();
+const pool = new MemoryPool();
 const sides = [8, 64, 128, 128, 256, 256];
 await Promise.all(Array.from({ length: LANES }, (_, index) => lane(index, sides[index]!, pool)));
 assert.equal(backend.liveHandles().buffer, 0);

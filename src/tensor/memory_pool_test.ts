@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
-import { StagingPool } from "./staging_pool.ts";
+import { MemoryPool } from "./memory_pool.ts";
 
 const MIB = 1 << 20;
 
-Deno.test("StagingPool gives memory of the same length out again, to one user at a time", () => {
-  const pool = new StagingPool();
+Deno.test("MemoryPool gives memory of the same length out again, to one user at a time", () => {
+  const pool = new MemoryPool();
   const first = pool.take(MIB);
   const second = pool.take(MIB);
   assert.notEqual(first.buffer, second.buffer);
@@ -15,8 +15,8 @@ Deno.test("StagingPool gives memory of the same length out again, to one user at
   assert.equal(pool.idleBytes, 0);
 });
 
-Deno.test("StagingPool keeps a bounded amount, the most recent, and nothing small or detached", () => {
-  const pool = new StagingPool();
+Deno.test("MemoryPool keeps a bounded amount, the most recent, and nothing small or detached", () => {
+  const pool = new MemoryPool({ fromBytes: 65_536 });
   const memories = Array.from({ length: 20 }, () => pool.take(5 * MIB));
   for (const memory of memories) pool.giveBack(memory);
   assert.equal(pool.idleBytes, 60 * MIB);
@@ -28,4 +28,14 @@ Deno.test("StagingPool keeps a bounded amount, the most recent, and nothing smal
   pool.giveBack(detached);
   pool.giveBack(pool.take(100 * MIB));
   assert.equal(pool.idleBytes, before);
+});
+
+Deno.test("MemoryPool keeps so many pieces at most", () => {
+  const pool = new MemoryPool({ maxPieces: 2 });
+  const pieces = [1, 2, 3].map((length) => pool.take(length));
+  for (const piece of pieces) pool.giveBack(piece);
+  assert.equal(pool.idleBytes, 5);
+  assert.notEqual(pool.take(1), pieces[0]);
+  assert.equal(pool.take(2), pieces[1]);
+  assert.equal(pool.take(3), pieces[2]);
 });
