@@ -38,10 +38,10 @@ container_fields() {
   echo "$fields"
 }
 
-# Regions of the server, of our clients and of the load generator.
+# Regions of the server (reactant…), of our clients (shm-reactant-…) and of the load generator (shm-loadgen-…).
 shm_regions() {
   if [ -d /dev/shm ]; then
-    find /dev/shm -maxdepth 1 -type f -name '*reactant*' 2>/dev/null | wc -l
+    find /dev/shm -maxdepth 1 -type f \( -name '*reactant*' -o -name 'shm-loadgen-*' \) 2>/dev/null | wc -l
   else
     echo NA
   fi

@@ -1,6 +1,7 @@
 /** The image's entry points and health check, run for real outside of a container, in every role. */
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
+import { SharedMemoryPool } from "../../src/client/mod.ts";
 import { selfCommand } from "../../src/standalone.ts";
 import { startProgram } from "../harness/program.ts";
 import { until } from "../harness/until.ts";
@@ -181,6 +182,26 @@ Deno.test("entrypoint.node.sh waits for GPU memory, for a while", async () => {
     assert.equal((await start({ REACTANT_ROLE: "Gateway" })).err, "");
   } finally {
     Deno.removeSync(bin, { recursive: true });
+  }
+});
+
+Deno.test("monitor_gpu2.sh counts the regions of clients and of the load generator", async () => {
+  const csv = Deno.makeTempFileSync({ prefix: "monitor-test-" });
+  // Other tests make regions and drop them meanwhile, so that only more than one's own can be relied on.
+  const pools = ["reactant", "loadgen"].flatMap((baseName) =>
+    Array.from(
+      { length: 20 },
+      () => new SharedMemoryPool({ byteLength: 2 ** 12, slots: 1, baseName }),
+    )
+  );
+  try {
+    const env = { PATH: "/usr/bin:/bin", MONITOR_ROWS: "1", CONTAINER: "none", ENGINE: "true" };
+    assert.equal((await run(`${docker}/monitor_gpu2.sh`, [csv, "0"], env)).code, 0);
+    const row = Deno.readTextFileSync(csv).trim().split("\n").at(-1)!;
+    assert.ok(Number(row.split(",").at(-1)) >= pools.length, row);
+  } finally {
+    for (const pool of pools) pool[Symbol.dispose]();
+    Deno.removeSync(csv);
   }
 });
 

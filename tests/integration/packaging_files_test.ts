@@ -55,7 +55,10 @@ Deno.test("hadolint and shellcheck have nothing against the image's files", asyn
       await run(`${tools}/hadolint`, [`${docker}/Dockerfile`]),
       await run(`${tools}/shellcheck`, [
         ...[...scripts, header],
-        ...["deno", "setup", "try_image"].map((name) => `${root}/scripts/${name}`),
+        ...["deno", "setup"].map((name) => `${root}/scripts/${name}`),
+        ...[...Deno.readDirSync(`${root}/scripts/try_image`)].map(({ name }) =>
+          `${root}/scripts/try_image/${name}`
+        ),
       ]),
     ];
     assert.deepEqual(results, [{ code: 0, text: "" }, { code: 0, text: "" }]);
@@ -141,7 +144,7 @@ Deno.test("every build of the CUDA image has the same libraries, and the tried i
   // What the CPU image is made of; the Python one is for the CUDA libraries alone.
   const bases = [...read("Dockerfile").matchAll(/^FROM (\S+:\S+) AS/gm)].map(([, name]) => name!)
     .filter((name) => !name.startsWith("python:"));
-  const tried = Deno.readTextFileSync(`${root}/scripts/try_image`);
+  const tried = Deno.readTextFileSync(`${root}/scripts/try_image/run`);
   assert.deepEqual(
     [...tried.matchAll(/^base (\S+) /gm)].map(([, name]) => name).sort(),
     bases.sort(),
@@ -264,6 +267,14 @@ Deno.test("the Kubernetes manifests fit the API of a current cluster", async () 
   assert.equal(container.readinessProbe.httpGet.path, "/readyz");
   const volumes = deployment.spec.template.spec.volumes.map(({ name }: { name: string }) => name);
   for (const { name } of container.volumeMounts) assert.ok(volumes.includes(name), name);
+  // With its root read-only the image needs these to be writable.
+  assert.equal(container.securityContext.readOnlyRootFilesystem, true);
+  const writable = container.volumeMounts
+    .filter((mount: { readOnly?: boolean }) => mount.readOnly !== true)
+    .map(({ mountPath }: { mountPath: string }) => mountPath);
+  for (const path of ["/tmp", "/run/reactantserver", "/var/cache/reactantserver"]) {
+    assert.ok(writable.includes(path), path);
+  }
 });
 
 Deno.test("systemd understands the unit", async () => {
