@@ -396,6 +396,25 @@ Deno.test("outputs that cannot be copied fail no neighbours, though another disp
   assert.deepEqual(records.map(({ rows }) => rows), [2, 1, 1]);
 });
 
+Deno.test("at most two dispatches have memory on the device, however slow the copies are", async () => {
+  const out = setUp(true);
+  const { submit } = out.admit("m", [1], { timing: () => ({ ...TIMING, copyOut: 50 }) });
+  for (let value = 0; value < 6; value++) void submit(value);
+  await out.finish();
+  // The third is chosen when the first is answered, and so on.
+  assert.deepEqual(out.device.started.map(({ atMs }) => atMs), [0, 14, 64, 114, 164, 214]);
+
+  const into = setUp(true);
+  void into.admit("a", [1]).submit(0);
+  void into.admit("b", [1], { timing: () => ({ ...TIMING, copyIn: 100 }) }).submit(1);
+  const c = into.admit("c", [1]);
+  into.device.at(10, () => void c.submit(2, 1, { isCommitted: true }));
+  await into.finish();
+  // `b` was being copied in, from 4 to 104, when `c` came first.
+  assert.deepEqual(into.ran(), ["a 0", "c 2", "b 1"]);
+  assert.deepEqual(into.device.started.map(({ atMs }) => atMs), [0, 104, 208]);
+});
+
 Deno.test("staging asks for no weights, and leaves out what would have to wait for them", async () => {
   const { device, scheduler, admit, finish, ran, staged } = setUp(true);
   let isResident = false;

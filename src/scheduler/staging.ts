@@ -77,7 +77,6 @@ export class Staging {
     };
     this.#dispatches++;
     this.#looks = this.#count = 0;
-    this.#endMs = this.#options.now() + 1000 * costSeconds;
     const run = this.#options.runner.run({ ...dispatch, staged, after, onExecuted });
     const answered = run.finally(() => {
       this.#unanswered.delete(answered);
@@ -86,6 +85,9 @@ export class Staging {
       this.changed();
     });
     this.#unanswered.add(answered);
+    // Not before its own inputs are being copied: nobody's go ahead of them.
+    if (after) await after;
+    if (!isExecuted) this.#endMs = this.#options.now() + 1000 * costSeconds;
     this.changed();
     await executed.promise;
     while (this.#unanswered.size > 1) await Promise.race(this.#unanswered);
