@@ -211,10 +211,13 @@ Deno.test("GrpcClient opens more connections when one is full, up to its maximum
       const calls = Array.from({ length: 20 }, () => client.unary("/t.T/Echo", []));
       await until(() => held.length === 15);
       assert.equal(connections.length, 3);
-      while (held.length > 0) {
+      let answered = 0;
+      for (const call of calls) void call.then(() => answered++);
+      // Those that had to wait come when there is room, and not all at once.
+      await until(() => {
         for (const stream of held.splice(0)) answer(stream);
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
+        return answered === calls.length;
+      });
       await Promise.all(calls);
       assert.equal(connections.length, 3);
     },
