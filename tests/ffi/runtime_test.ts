@@ -313,13 +313,11 @@ Deno.test("compile does not hold up the event loop", async () => {
   for (let steps = 600;; steps *= 2) {
     const code = powers(8, steps);
     let program;
-    const started = performance.now();
     const ticks = await ticksDuring(async () => program = await backend.compile(code));
-    const elapsed = performance.now() - started;
     (program as unknown as Disposable)[Symbol.dispose]();
     // A loop that was held up ticks once, when it is let go.
     if (ticks >= 5) break;
-    assert.ok(elapsed < 2000, `${ticks} ticks in ${elapsed} ms`);
+    assert.ok(steps < 20_000, `${ticks} ticks`);
   }
 });
 
@@ -336,11 +334,13 @@ Deno.test("a long execution does not hold up the event loop, however often it ru
   const { program, input } = await longProgram(backend);
   using _owned = program;
   for (let round = 0; round < 6; round++) {
-    const started = performance.now();
-    const ticks = await ticksDuring(() => backend.run(program, [input], []));
-    const elapsed = performance.now() - started;
-    // A loop that was held up ticks once, when it is let go.
-    assert.ok(ticks >= Math.min(2, elapsed / 50), `${ticks} ticks in ${elapsed} ms`);
+    // A loop that was held up ticks once, when it is let go, every time; one that was not may do so too
+    // when the machine had no time for it.
+    let ticks = 0;
+    for (let attempt = 0; ticks < 2; attempt++) {
+      assert.ok(attempt < 20, "the event loop was held up every time");
+      ticks = await ticksDuring(() => backend.run(program, [input], []));
+    }
   }
 });
 
