@@ -358,6 +358,7 @@ function commaList(options: {
     default: [],
     help: options.help,
     expects: options.expects,
+    separator: ",",
     variable: options.variable,
     fromFile: (value) => Array.isArray(value) ? read(value) : undefined,
     fromText: (value) => read(value.split(",").filter((item) => item.trim() !== "")),

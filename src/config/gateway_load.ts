@@ -12,7 +12,7 @@ import {
 } from "./gateway_config.ts";
 import { asBlock, checkKey } from "./known_keys.ts";
 import type { Origin, Origins } from "./resolve.ts";
-import { type Leaf, type Row, show } from "./rows.ts";
+import { type Leaf, type Row, show, showRefused } from "./rows.ts";
 import { fileSpelling, type Key } from "./server_config.ts";
 import { type Mapping, parseMapping, valueAt } from "./yaml.ts";
 
@@ -147,7 +147,7 @@ function accept(key: Key, value: Leaf, name: string, raw: unknown): Leaf {
         "least_outstanding and leave routing_policy out",
     );
   }
-  throw new ConfigError(`${name} must be ${key.row.expects}, got ${show(raw)}`);
+  throw new ConfigError(`${name} must be ${key.row.expects}, got ${showRefused(key.row, raw)}`);
 }
 
 /** Refuses keys nobody reads, at every depth. */

@@ -129,6 +129,15 @@ Deno.test("a flag beats the variable and is named in messages", () => {
   );
 });
 
+Deno.test("of a list of workers, the one that cannot be read is named", () => {
+  const workers = `${Array.from({ length: 20 }, (_, n) => `10.0.0.${n}:9000`).join(",")},bad host`;
+  assert.throws(
+    () => resolveGatewayConfig({ environment: { REACTANT_GATEWAY_WORKERS: workers } }),
+    /REACTANT_GATEWAY_WORKERS must be a list of host:port.*, got "bad host" in it$/,
+  );
+  refuses("endpoints: ['a:1', 'b:x']", /endpoints must be a list.*got "b:x" in it/);
+});
+
 Deno.test("unknown keys are refused at every depth, with the nearest name", () => {
   refuses("endpont: [a:1]", /gateway\.yml: unknown key endpont; did you mean endpoints\?/);
   refuses(`${ONE}listen: {gprc: "a:1"}`, /unknown key listen\.gprc; did you mean grpc\?/);

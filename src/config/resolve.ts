@@ -3,7 +3,7 @@
 import { ConfigError } from "../errors.ts";
 import { checkVariables, type Environment } from "./environment.ts";
 import { asBlock } from "./known_keys.ts";
-import { type Leaf, type Row, show } from "./rows.ts";
+import { type Leaf, type Row, showRefused } from "./rows.ts";
 import {
   fileSpelling,
   type Key,
@@ -186,11 +186,7 @@ function resolveModels<M>(
 
 function accept<T extends Leaf>(row: Row<T>, value: T | undefined, name: string, raw: unknown): T {
   if (value !== undefined) return value;
-  const misfit = row.kind === "list" && Array.isArray(raw)
-    ? raw.find((item) => row.fromFile([item]) === undefined)
-    : undefined;
-  const found = misfit === undefined ? show(raw) : `${show(misfit)} in it`;
-  throw new ConfigError(`${name} must be ${row.expects}, got ${found}`);
+  throw new ConfigError(`${name} must be ${row.expects}, got ${showRefused(row, raw)}`);
 }
 
 function adviceOn(config: ServerConfig, origins: Origins): string[] {

@@ -22,6 +22,8 @@ export interface Row<T extends Leaf = Leaf> {
   readonly flag?: string;
   /** What a text or list names on disk, so that shells can complete it. */
   readonly holds?: "file" | "folder";
+  /** What stands between the items of a list that is given as text. */
+  readonly separator?: string;
   /** A value as YAML gave it (integers as `bigint`); `undefined` when it does not fit. */
   readonly fromFile: (value: unknown) => T | undefined;
   /** The text of a variable or flag; `undefined` when it does not fit. */
@@ -168,6 +170,7 @@ export function list(
     default: fallback,
     ...names(options),
     expects: options.expects ?? "a list of strings",
+    separator: ":",
     fromFile: (value) => Array.isArray(value) && value.every(fits) ? value : undefined,
     fromText: (value) => {
       const items = value.split(":").filter((item) => item !== "");
@@ -221,4 +224,17 @@ export function show(value: unknown): string {
   if (value !== null && typeof value === "object") return "a mapping";
   const json = JSON.stringify(value);
   return json.length > 80 ? `${json.slice(0, 77)}…` : json;
+}
+
+/** A refused value as an error message shows it; of a list, the item at fault. */
+export function showRefused({ kind, separator, fromFile }: Row, raw: unknown): string {
+  const items = kind !== "list" || separator === undefined
+    ? []
+    : Array.isArray(raw)
+    ? raw
+    : typeof raw === "string"
+    ? raw.split(separator)
+    : [];
+  const misfit = items.find((item) => item !== "" && fromFile([item]) === undefined);
+  return misfit === undefined || misfit === raw ? show(raw) : `${show(misfit)} in it`;
 }
