@@ -42,7 +42,7 @@ const WEIGHTS: readonly (readonly [
   [
     "worker_weight_cache_max_scratch_bytes",
     "gauge",
-    "The most device memory one dispatch takes besides weights.",
+    "The most device memory that dispatches take besides weights.",
     (weights) => weights.maxScratchBytes,
   ],
   [

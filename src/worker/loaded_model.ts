@@ -193,7 +193,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
           model: bundle.name,
           weights: bundle.weights,
           floor: options.floor,
-          scratchBytes: scratchOf(bundle, variants, options.backend),
+          ...deviceNeeds(bundle, variants, options.backend),
           isWanted: () => made.model !== undefined && options.isWanted(made.model),
           onLoadFailed: (error) => made.model && options.onWeightsLost(made.model, error),
         }),
@@ -487,22 +487,21 @@ async function timed<T>(
 }
 
 /**
- * The most device memory that a dispatch of any program takes besides the weights: what goes in, what
- * comes out, and what the compiler says it needs in between. Where the copies of one dispatch are done
- * beside the execution of another, two have their inputs and outputs on the device.
+ * The most that a dispatch takes of the device besides weights, and, where the copies of one are done beside
+ * the execution of another, the most that it has there meanwhile. Both 0 where the compiler does not say.
  */
-function scratchOf(
+function deviceNeeds(
   { weights }: ModelBundle,
   variants: ReadonlyMap<string, CompiledVariant>,
   { overlapsTransfers }: Backend,
-): number {
-  const dispatches = overlapsTransfers ? 2 : 1;
-  let most = 0;
+): { scratchBytes: number; stagedBytes: number } {
+  const most = { scratchBytes: 0, stagedBytes: 0 };
   for (const { programs } of variants.values()) {
-    for (const { value } of programs.values()) {
-      const moved = movedBytes(value.program, weights.byteLength);
-      const temporary = value.program.memory?.temporaryBytes ?? 0;
-      most = Math.max(most, dispatches * moved + temporary);
+    for (const { value: { program } } of programs.values()) {
+      const dispatched = dispatchBytes(program, weights.byteLength);
+      most.scratchBytes = Math.max(most.scratchBytes, dispatched);
+      if (!overlapsTransfers) continue;
+      most.stagedBytes = Math.max(most.stagedBytes, movedBytes(program, weights.byteLength));
     }
   }
   return most;

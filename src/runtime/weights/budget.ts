@@ -8,7 +8,7 @@ export interface BudgetTerms {
   readonly fraction: number;
   /** Share of the arena that is kept free. */
   readonly wiggle: number;
-  /** The most one dispatch needs besides weights. */
+  /** The most that dispatches need besides weights: one, and where copies overlap what another one moves. */
   readonly scratchBytes: number;
   /** Weights that stay on the device for good. */
   readonly pinnedBytes: number;
@@ -58,7 +58,7 @@ export function budgetTable(budget: Budget, arenaFrom: string): BudgetRow[] {
   return [
     { term: "arena", bytes: arenaBytes, from: arenaFrom },
     { term: "kept free", bytes: arenaBytes - ceilingBytes, from: `${wiggle} of the arena` },
-    { term: "scratch", bytes: scratchBytes, from: "the most one dispatch needs besides weights" },
+    { term: "scratch", bytes: scratchBytes, from: "the most that dispatches need besides weights" },
     {
       term: "weight pool",
       bytes: poolBytes,

@@ -21,6 +21,8 @@ export class ModelWeights implements UnitHolder, Disposable {
   readonly unit: WeightUnit;
   readonly isWanted: () => boolean;
   readonly onLoadFailed: (error: unknown) => void;
+  /** See `AttachRequest`. */
+  readonly stagedBytes: number;
   readonly #services: ModelWeightsServices;
   #floor: ResidencyFloor;
   #scratchBytes: number;
@@ -39,6 +41,7 @@ export class ModelWeights implements UnitHolder, Disposable {
     this.#services = services;
     this.#floor = floor;
     this.#scratchBytes = request.scratchBytes;
+    this.stagedBytes = request.stagedBytes;
   }
 
   /** The least it keeps. */

@@ -74,13 +74,20 @@ export class Fixture implements AsyncDisposable {
 
   attach(
     model: string,
-    options: { weights?: Weights; floor?: ResidencyFloor; tensors?: number; scratch?: number } = {},
+    options: {
+      weights?: Weights;
+      floor?: ResidencyFloor;
+      tensors?: number;
+      scratch?: number;
+      staged?: number;
+    } = {},
   ): Promise<ModelWeights> {
     return this.store.attach({
       model,
       weights: options.weights ?? this.file(model, options.tensors),
       floor: options.floor,
       scratchBytes: options.scratch ?? 0,
+      stagedBytes: options.staged ?? 0,
       isWanted: () => this.wanted.has(model),
       onLoadFailed: (error) => this.failures.push([model, error]),
     });

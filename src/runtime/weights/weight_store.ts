@@ -56,6 +56,8 @@ export interface AttachRequest {
   readonly floor: ResidencyFloor | undefined;
   /** Device memory a dispatch of the model needs besides, as its compiler says. */
   readonly scratchBytes: number;
+  /** What it may have there while a dispatch of any model executes: what goes in or comes out of one. */
+  readonly stagedBytes: number;
   readonly isWanted: () => boolean;
   readonly onLoadFailed: (error: unknown) => void;
 }
@@ -142,12 +144,14 @@ export class WeightStore implements AsyncDisposable {
 
   #solve(pinnedBytes: number): Budget {
     const { arena, fraction, wiggle } = this.#options;
-    const scratches = Array.from(this.#attached, ({ scratchBytes }) => scratchBytes);
+    const most = (bytesOf: (weights: ModelWeights) => number) =>
+      Math.max(0, ...Array.from(this.#attached, bytesOf));
     return solveBudget({
       arenaBytes: arena?.bytes ?? 0,
       fraction,
       wiggle,
-      scratchBytes: Math.max(0, ...scratches),
+      scratchBytes: most(({ scratchBytes }) => scratchBytes) +
+        most(({ stagedBytes }) => stagedBytes),
       pinnedBytes,
     });
   }

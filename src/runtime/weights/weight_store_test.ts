@@ -154,6 +154,11 @@ Deno.test("WeightStore refuses what is larger than the budget, with the numbers"
   const late = await fixture.attach("late", { tensors: 6 });
   await fixture.attach("scratchy", { scratch: 10 });
   assert.equal(fixture.store.reading()!.maxBytes, 40);
+  // While the scratchy one executes, another model's inputs may be on the device already.
+  const mover = await fixture.attach("mover", { scratch: 7, staged: 5 });
+  assert.equal(fixture.store.reading()!.maxBytes, 35);
+  mover[Symbol.dispose]();
+  assert.equal(fixture.store.reading()!.maxBytes, 40);
   late.request();
   await assert.rejects(late.load(), ResourceExhaustedError);
   assert.equal(fixture.failures.length, 1);
