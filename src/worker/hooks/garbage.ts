@@ -5,11 +5,13 @@
  */
 
 /** Garbage that is not worth a collection, at least. */
-const LEAST_BYTES = 4 * 2 ** 20;
+const LEAST_BYTES = 2 * 2 ** 20;
 /** The same as a part of what is alive: looking through a large heap takes longer. */
-const LEAST_SHARE = 0.5;
-/** Between collections, which hold up the thread for some milliseconds, more where much is alive. */
+const LEAST_SHARE = 0.25;
+/** Between collections, at least. One holds up the thread for about a millisecond per MiB that is alive. */
 const PAUSE_MS = 10_000;
+/** The same for each byte alive, so that collections stay a thousandth of the time. */
+const PAUSE_MS_PER_BYTE = 1000 / 2 ** 20;
 
 export interface GarbageOptions {
   /** Bytes of the heap that are in use, garbage included. */
@@ -31,7 +33,8 @@ export function keepHeapSmall({ usedBytes, collect, now }: GarbageOptions): () =
   return () => {
     if (usedBytes() < limit || now() < earliestMs) return;
     collect();
-    limit = worthwhile(usedBytes());
-    earliestMs = now() + PAUSE_MS;
+    const alive = usedBytes();
+    limit = worthwhile(alive);
+    earliestMs = now() + Math.max(PAUSE_MS, PAUSE_MS_PER_BYTE * alive);
   };
 }
