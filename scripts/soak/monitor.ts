@@ -31,6 +31,10 @@ export interface Reading {
   readonly requests: number;
   /** Refused by workers and gateway. */
   readonly shed: number;
+  /** What V8 has taken for JavaScript heaps, in use or not: it takes it in steps of up to 24 MiB. */
+  readonly heap_reserved_mib: number;
+  /** Of `worker_mem`, pages of shared memory, counted in each process that touched them: weights, regions. */
+  readonly shared_mib: number;
 }
 
 /** A look with what no line of the CSV has room for. */
@@ -57,6 +61,8 @@ export const COLUMNS = [
   "weight_evicts",
   "requests",
   "shed",
+  "heap_reserved_mib",
+  "shared_mib",
 ] as const satisfies readonly (keyof Reading)[];
 
 /** What a monitor watches. */
@@ -82,6 +88,7 @@ const FAMILIES = [
   "process_resident_memory_bytes",
   "process_cpu_seconds_total",
   "process_open_fds",
+  "v8_heap_total_bytes",
 ] as const;
 
 const HEAP = "v8_heap_used_bytes";
@@ -144,6 +151,8 @@ export class Monitor {
       requests: sum("worker_requests_total"),
       shed: sum("worker_requests_shed_total") +
         sum("gateway_requests_shed_total"),
+      heap_reserved_mib: sum("v8_heap_total_bytes") / MIB,
+      shared_mib: sharedBytesOfChildren(supervisorPid) / MIB,
     };
   }
 }
@@ -181,6 +190,23 @@ function processFigures(pid: number) {
   } catch {
     return { bytes: 0, cpuSeconds: 0, descriptors: 0 };
   }
+}
+
+/** Resident pages of shared memory of the processes that another one started. */
+function sharedBytesOfChildren(parentPid: number): number {
+  let bytes = 0;
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const status = Deno.readTextFileSync(`/proc/${name}/status`);
+      const figure = (field: string) =>
+        Number(new RegExp(`^${field}:\\s*(\\d+)`, "m").exec(status)?.[1] ?? 0);
+      if (figure("PPid") === parentPid) bytes += 1024 * figure("RssShmem");
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return bytes;
 }
 
 function sharedMemoryObjects(): number {

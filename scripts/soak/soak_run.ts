@@ -8,7 +8,7 @@ import { COLUMNS, csvLine, type Look, Monitor } from "./monitor.ts";
 import { type SoakNode, startNode } from "./node.ts";
 import { drawSoak } from "./picture.ts";
 import { type RigName, RIGS } from "./rigs.ts";
-import { type Allowance, judgeGrowth, type Judgement, type Point, trendOf } from "./trend.ts";
+import { type Allowance, judgeGrowth, type Judgement, type Point } from "./trend.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -43,7 +43,9 @@ export interface SoakResult {
 /**
  * Growth over the measured time that is no leak. What is always allowed is less than a leak of 1 MiB (or one
  * descriptor, or one handle) a minute comes to in a soak of ten. Besides, a heap may grow to half its bound,
- * where V8 first looks for what is garbage in all of it, and take resident memory along.
+ * where V8 first looks for what is garbage in all of it. What V8 has taken for heaps is left out of resident
+ * memory: it takes whole steps once a heap was busy, and never more than the bound. So are pages of shared
+ * memory, since a model that moves to another worker has its weights counted there too.
  */
 const RESIDENT = { always: 4, settling: 64, unit: "MiB" };
 const HEAP = { always: 2, unit: "MiB" };
@@ -214,24 +216,19 @@ export function judge(
   const heaps = Array.from(processes, (labels) => {
     const points = pointsOf(({ heaps }) => heaps.get(labels));
     const always = Math.max(HEAP.always, halfBound - points[0]!.value);
-    const trend = trendOf(points);
-    return {
-      judgement: judgeGrowth(`JavaScript heap ${labels}`, points, {
-        ...HEAP,
-        always,
-        settling: halfBound,
-      }),
-      grown: trend ? Math.max(0, trend.slope * trend.seconds) : 0,
-    };
+    return judgeGrowth(`JavaScript heap ${labels}`, points, {
+      ...HEAP,
+      always,
+      settling: halfBound,
+    });
   });
-  const resident = {
-    ...RESIDENT,
-    always: RESIDENT.always + heaps.reduce((sum, { grown }) => sum + grown, 0),
-    settling: RESIDENT.settling + rig.processes * halfBound,
-  };
   const growths = [
-    growth("resident memory", resident, ({ worker_mem }) => worker_mem),
-    ...heaps.map(({ judgement }) => judgement),
+    growth(
+      "resident memory beside JavaScript heaps",
+      { ...RESIDENT, settling: rig.processes * RESIDENT.settling },
+      (look) => look.worker_mem - look.heap_reserved_mib - look.shared_mib,
+    ),
+    ...heaps,
     growth("descriptors", DESCRIPTORS, ({ open_fds }) => open_fds),
     growth("native handles", HANDLES, ({ native_handles }) => native_handles),
     growth("device memory", DEVICE, ({ gpu_mem_used_mib }) => gpu_mem_used_mib),
