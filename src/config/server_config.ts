@@ -279,7 +279,11 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
       max: 1,
       help: "largest correction for recent compute (fair)",
     }),
-    coalescingDiscount: number(0.1, { min: 0, below: 1, help: "cost discount of batches (fair)" }),
+    coalescingDiscount: number(0.1, {
+      min: 0,
+      below: 1,
+      help: "cost discount of dispatches that requests share (fair)",
+    }),
     costEmaAlpha: number(0.2, { above: 0, max: 1, help: "smoothing of learned costs" }),
     maxQueueDepth: integer(1024, { min: 1, help: "requests that may wait, per model" }),
     dispatchTimeoutSeconds: number(30, { help: "accepted, not enforced" }),

@@ -91,6 +91,33 @@ Deno.test("fair: an expensive model does not starve a cheap one, nor the cheap o
   assert.ok(Math.abs(share - 0.5) < 0.025, `the cheap model got ${share} of the device`);
 });
 
+Deno.test("fair: models that have no work take nothing from the shares of those that have", async () => {
+  const bench = new Bench("fair");
+  bench.add("cheap", 1);
+  bench.add("expensive", 100);
+  for (let index = 0; index < 20; index++) bench.add(`idle${index}`, 1);
+  const untilMs = 60_000;
+  await Promise.all(
+    ["cheap", "cheap", "expensive", "expensive"].map((name) => bench.saturate(name, untilMs)),
+  );
+  const seconds = (name: string) => bench.scheduler.queueOf(name)!.counters.computeSeconds;
+  const share = seconds("cheap") / (seconds("cheap") + seconds("expensive"));
+  assert.ok(Math.abs(share - 0.5) < 0.025, `the cheap model got ${share} of the device`);
+});
+
+Deno.test("fair: five saturated models of very different costs get equal parts", async () => {
+  const bench = new Bench("fair");
+  const costs = [1, 3, 10, 30, 100];
+  for (const costMs of costs) bench.add(`m${costMs}`, costMs);
+  bench.add("idle", 1);
+  const clients = costs.flatMap((costMs) => [`m${costMs}`, `m${costMs}`]);
+  await Promise.all(clients.map((name) => bench.saturate(name, 120_000)));
+  for (const costMs of costs) {
+    const { computeSeconds } = bench.scheduler.queueOf(`m${costMs}`)!.counters;
+    assert.ok(Math.abs(computeSeconds / 120 - 0.2) < 0.02, `m${costMs}: ${computeSeconds} s`);
+  }
+});
+
 Deno.test("fair: a request of an idle cheap model waits for one dispatch of a busy expensive one", async () => {
   const bench = new Bench("fair");
   bench.add("cheap", 1);

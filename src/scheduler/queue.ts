@@ -106,6 +106,8 @@ export class ModelQueue {
     weight: 0,
     recentCompute: 0,
     plannedCost: 0,
+    plannedRows: 1,
+    isCoalesced: false,
   };
   /** Queued work with a deadline. */
   #deadlines = 0;
@@ -212,14 +214,16 @@ export class ModelQueue {
    * @param scale the `DecayClock`'s, now
    * @param withDeadline whether the deadline matters: finding it may take a look at every request
    */
-  candidate(plannedCost: number, scale: number, withDeadline: boolean): Candidate {
+  candidate(planned: PlannedDispatch, scale: number, withDeadline: boolean): Candidate {
     const candidate = this.#candidate;
     candidate.name = this.name;
     candidate.frontOrder = this.#items[this.#head]!.order;
     candidate.earliestDeadline = withDeadline ? this.earliestDeadline : Infinity;
     candidate.weight = this.weight;
     candidate.recentCompute = this.recentCompute(scale);
-    candidate.plannedCost = plannedCost;
+    candidate.plannedCost = planned.cost;
+    candidate.plannedRows = planned.plan.rows;
+    candidate.isCoalesced = planned.plan.take > 1;
     return candidate;
   }
 

@@ -11,7 +11,6 @@ import {
   type Discipline,
   type DisciplineParameters,
   DISCIPLINES,
-  type Totals,
 } from "./disciplines/mod.ts";
 import type { ModelQueue, PlannedDispatch, QueuedWork } from "./queue.ts";
 
@@ -25,8 +24,6 @@ export interface SelectorOptions {
   readonly parameters: DisciplineParameters;
   /** Milliseconds on a monotonic clock. */
   readonly now: () => number;
-  /** All queues: idle ones count for what a fair share is. */
-  readonly queues: ReadonlyMap<string, ModelQueue>;
   /** Those with work; the ones found empty are taken out. */
   readonly busy: Set<ModelQueue>;
   readonly decay: DecayClock;
@@ -105,28 +102,18 @@ export class Selector {
     const scale = decay.scaleAt(nowMs);
     const candidates = offers.map((offer) => this.#candidate(offer, scale));
     const choose = hasCommitted ? DISCIPLINES.fifo : discipline;
-    const chosen = choose(candidates, this.#totals(scale), parameters);
+    const chosen = choose(candidates, parameters);
     return offers[candidates.indexOf(chosen)];
   }
 
-  #candidate({ queue, cost, live }: Forecast, scale: number): Candidate {
+  #candidate(offer: Forecast, scale: number): Candidate {
+    const { queue, live } = offer;
     const { shedsByCost } = this.#options;
-    if (!live) return queue.candidate(cost, scale, shedsByCost);
+    if (!live) return queue.candidate(offer, scale, shedsByCost);
     const frontOrder = live[0]!.order;
     const deadlines = live.map(({ deadlineMs }) => deadlineMs ?? Infinity);
     const earliestDeadline = deadlines.reduce((earliest, each) => Math.min(earliest, each));
-    return { ...queue.candidate(cost, scale, false), frontOrder, earliestDeadline };
-  }
-
-  /** Sums over every model, idle ones too: what a fair share is taken of. */
-  #totals(scale: number): Totals {
-    let weight = 0;
-    let recentCompute = 0;
-    for (const queue of this.#options.queues.values()) {
-      weight += queue.weight;
-      recentCompute += queue.recentCompute(scale);
-    }
-    return { weight, recentCompute };
+    return { ...queue.candidate(offer, scale, false), frontOrder, earliestDeadline };
   }
 
   #plan(queue: ModelQueue, front: QueuedWork): PlannedDispatch | undefined {

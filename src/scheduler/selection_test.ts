@@ -101,6 +101,8 @@ async function replay(
           weight: queue.weight,
           recentCompute: recent(name),
           plannedCost: costs?.get(plan.size) ?? DEFAULT_COST_SECONDS,
+          plannedRows: plan.rows,
+          isCoalesced: plan.take > 1,
         },
         hasCommitted: front.isCommitted,
       });
@@ -108,14 +110,9 @@ async function replay(
     const committed = fit.filter(({ hasCommitted }) => hasCommitted);
     const among = committed.length > 0 ? committed : fit;
     if (among.length === 0) return undefined;
-    const queues = NAMES.map((name) => scheduler.queueOf(name)).filter((queue) => queue);
-    const totals = {
-      weight: queues.reduce((sum, queue) => sum + queue!.weight, 0),
-      recentCompute: NAMES.reduce((sum, name) => sum + recent(name), 0),
-    };
     const choose = committed.length > 0 ? DISCIPLINES.fifo : DISCIPLINES[discipline];
     const candidates = among.map(({ candidate }) => candidate);
-    const chosen = among[candidates.indexOf(choose(candidates, totals, PARAMETERS))]!;
+    const chosen = among[candidates.indexOf(choose(candidates, PARAMETERS))]!;
     return {
       ids: chosen.all.slice(0, chosen.plan.take).map(({ id }) => id),
       size: chosen.plan.size,

@@ -13,12 +13,10 @@ export interface Candidate {
   readonly recentCompute: number;
   /** Learned seconds of the dispatch planned for the model now, or the default before any was run. */
   readonly plannedCost: number;
-}
-
-/** Sums over every loaded model, idle ones included, which the fair share is taken of. */
-export interface Totals {
-  readonly weight: number;
-  readonly recentCompute: number;
+  /** Rows of that dispatch, without padding. */
+  readonly plannedRows: number;
+  /** Whether several requests share it. */
+  readonly isCoalesced: boolean;
 }
 
 export interface DisciplineParameters {
@@ -29,7 +27,6 @@ export interface DisciplineParameters {
 /** Picks the model to dispatch next; `candidates` is never empty. */
 export type Discipline = (
   candidates: readonly Candidate[],
-  totals: Totals,
   parameters: DisciplineParameters,
 ) => Candidate;
 
