@@ -3,7 +3,7 @@
 import { ComputedFamily, type Reading } from "./family.ts";
 import type { RecentSamples } from "./recent_samples.ts";
 import type { MetricsRegistry } from "./registry.ts";
-import type { MetaReading, ModelReading, WorkerReadings } from "./worker_readings.ts";
+import type { HookReading, MetaReading, ModelReading, WorkerReadings } from "./worker_readings.ts";
 
 const QUEUE_QUANTILES = ["0.5", "0.99"];
 
@@ -132,6 +132,7 @@ export function addModelFamilies(
     ),
   );
   addMetaFamilies(registry, readings);
+  addHookFamilies(registry, readings);
 }
 
 function addMetaFamilies(registry: MetricsRegistry, readings: WorkerReadings): void {
@@ -152,5 +153,27 @@ function addMetaFamilies(registry: MetricsRegistry, readings: WorkerReadings): v
     "worker_meta_compute_seconds_total",
     "Time those runs spent in the models they called, whose waiting is part of it.",
     (meta) => meta.computeSeconds,
+  );
+}
+
+function addHookFamilies(registry: MetricsRegistry, readings: WorkerReadings): void {
+  const add = (name: string, help: string, read: (hooks: HookReading) => number) =>
+    registry.add(
+      new ComputedFamily(
+        "gauge",
+        { name, help, labels: ["model"] },
+        () => Array.from(readings.hooks(), (hooks): Reading => [[hooks.name], read(hooks)]),
+      ),
+    );
+  add("worker_hook_threads", "Threads that run the model's hooks.", ({ threads }) => threads);
+  add(
+    "worker_hook_heap_bytes",
+    "JavaScript heaps of those threads, in use or not.",
+    ({ heapBytes }) => heapBytes,
+  );
+  add(
+    "worker_hook_external_bytes",
+    "Memory outside these heaps that their objects hold, buffers above all.",
+    ({ externalBytes }) => externalBytes,
   );
 }

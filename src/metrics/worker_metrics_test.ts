@@ -41,6 +41,7 @@ function metricsOf(changes: {
       prepare: changes.prepare ?? (() => Promise.resolve()),
       models: () => changes.models ?? [],
       metas: () => [{ name: "chain", dispatches: 4, computeSeconds: 0.5 }],
+      hooks: () => [{ name: "chain", threads: 2, heapBytes: 21_000_000, externalBytes: 4096 }],
       failedUpdates: () => changes.failedUpdates ?? [],
       inflightRequests: () => 7,
       requestsShed: () => 11,
@@ -239,7 +240,7 @@ Deno.test("staged batches are counted by model and outcome, under the model's pr
   );
 });
 
-Deno.test("WorkerMetrics shows what metas did and waited for, and how hooks failed", async () => {
+Deno.test("WorkerMetrics shows what metas did and waited for, how hooks failed, and what their threads hold", async () => {
   const metrics = metricsOf();
   metrics.metaWaited("chain", "gate", 0.5);
   metrics.metaWaited("chain", "gate", 0.25);
@@ -266,6 +267,13 @@ Deno.test("WorkerMetrics shows what metas did and waited for, and how hooks fail
     'worker_hook_failures_total{worker="w0",model="chain",reason="output"} 1',
     'worker_hook_failures_total{worker="w0",model="chain",reason="start"} 1',
   ]);
+  for (
+    const line of [
+      'worker_hook_threads{worker="w0",model="chain"} 2',
+      'worker_hook_heap_bytes{worker="w0",model="chain"} 21000000',
+      'worker_hook_external_bytes{worker="w0",model="chain"} 4096',
+    ]
+  ) assert.deepEqual(await lines(metrics, line.slice(0, line.indexOf("{"))), [line]);
   metrics.modelRemoved("chain");
   assert.deepEqual(await sums(), []);
   assert.deepEqual(await lines(metrics, "worker_hook_failures"), []);

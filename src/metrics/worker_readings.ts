@@ -26,6 +26,16 @@ export interface MetaReading {
   readonly computeSeconds: number;
 }
 
+/** The threads that run a model's hooks. */
+export interface HookReading {
+  readonly name: string;
+  readonly threads: number;
+  /** What V8 has taken for their heaps, in use or not. */
+  readonly heapBytes: number;
+  /** Outside the heaps, for their objects. */
+  readonly externalBytes: number;
+}
+
 /** Device memory at this moment, in bytes; `undefined` figures are not exported. */
 export interface DeviceMemoryReading {
   readonly inUseBytes: number | undefined;
@@ -70,6 +80,8 @@ export interface WorkerReadings {
   models(): Iterable<ModelReading>;
   /** Meta models that are loaded. */
   metas(): Iterable<MetaReading>;
+  /** Models with hooks, metas included. */
+  hooks(): Iterable<HookReading>;
   /** Models of which an older version serves because the newest bundle could not be loaded. */
   failedUpdates(): Iterable<string>;
   inflightRequests(): number;

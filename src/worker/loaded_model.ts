@@ -40,7 +40,7 @@ import type {
 } from "../scheduler/mod.ts";
 import { byteLengthOf, type NamedTensor } from "../tensor/mod.ts";
 import { DeviceInputs } from "./device_inputs.ts";
-import { type HookCallLimits, type HookName, HookPool } from "./hooks/mod.ts";
+import { type HookCallLimits, type HookMemory, type HookName, HookPool } from "./hooks/mod.ts";
 import { checkOutputs, type HookOptions, hookPoolOptions } from "./model_hooks.ts";
 import type { Share, SharedPool } from "./shared_pool.ts";
 import { Usage } from "./usage.ts";
@@ -217,6 +217,11 @@ export class LoadedModel implements ScheduledModel, Disposable {
   /** Whether the weights are on the device; where they may be brought in, they are on their way if not. */
   isRunnable(): boolean {
     return this.weights.request();
+  }
+
+  /** What the threads of its hooks hold of memory; `undefined` without hooks. */
+  hookMemory(): HookMemory | undefined {
+    return this.#hooks?.memory();
   }
 
   /**

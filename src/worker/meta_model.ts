@@ -7,7 +7,7 @@ import { type MetaBundle, readHook } from "../bundle/mod.ts";
 import { InternalError, messageOf } from "../errors.ts";
 import { ClientContract } from "../protocol/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
-import { type HookCallLimits, HookPool, type MetaServices } from "./hooks/mod.ts";
+import { type HookCallLimits, type HookMemory, HookPool, type MetaServices } from "./hooks/mod.ts";
 import type { LoadOptions } from "./loaded_model.ts";
 import { checkOutputs, type HookOptions, hookPoolOptions } from "./model_hooks.ts";
 import { Usage } from "./usage.ts";
@@ -60,6 +60,11 @@ export class MetaModel implements Disposable {
       source,
     });
     return new MetaModel(bundle, hooks, options.onHookFailure);
+  }
+
+  /** What the threads of its hook hold of memory. */
+  hookMemory(): HookMemory {
+    return this.#hooks.memory();
   }
 
   /**

@@ -214,6 +214,11 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
           dispatches: meta.counters.requests,
           computeSeconds: meta.counters.computeSeconds,
         })),
+      hooks: () =>
+        [...registry.models()].flatMap((model) => {
+          const memory = model.hookMemory();
+          return memory ? [{ name: model.name, ...memory }] : [];
+        }),
       failedUpdates: () => state.lifecycle?.failedUpdates() ?? [],
       inflightRequests: () => admission.inFlight,
       requestsShed: () => admission.shed,

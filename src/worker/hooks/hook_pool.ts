@@ -90,6 +90,15 @@ interface PendingCall {
   timer: ReturnType<typeof setTimeout> | undefined;
 }
 
+/** What the threads of a model's hooks hold of memory, as of their last reports. */
+export interface HookMemory {
+  readonly threads: number;
+  /** What V8 has taken for their JavaScript heaps, in use or not. */
+  readonly heapBytes: number;
+  /** Outside the heaps, for their objects: array buffers above all. */
+  readonly externalBytes: number;
+}
+
 interface PoolWorker {
   /** The sandbox; ending it ends the thread inside. */
   readonly worker: Worker;
@@ -104,6 +113,9 @@ interface PoolWorker {
   call: PendingCall | undefined;
   callId: number;
   session: MetaSession | undefined;
+  /** As of its last report. */
+  heapBytes: number;
+  externalBytes: number;
 }
 
 const LATE_GRACE_MS = 1000;
@@ -153,6 +165,18 @@ export class HookPool implements Disposable {
   /** Whether the hook file registered the hook; a missing one is the identity. */
   has(hook: HookName): boolean {
     return this.#hooks.has(hook);
+  }
+
+  /** What its threads hold. Those that start or were ended are not counted. */
+  memory(): HookMemory {
+    const threads = [...this.#idle, ...this.#busy];
+    const total = (key: "heapBytes" | "externalBytes") =>
+      threads.reduce((sum, thread) => sum + thread[key], 0);
+    return {
+      threads: threads.length,
+      heapBytes: total("heapBytes"),
+      externalBytes: total("externalBytes"),
+    };
   }
 
   /**
@@ -426,7 +450,15 @@ export class HookPool implements Disposable {
     const grants = this.#options.grants ?? NO_GRANTS;
     const worker = startSandbox(model, directory, grants);
     const { port1: port, port2 } = new MessageChannel();
-    const started: PoolWorker = { worker, port, call: undefined, callId: 0, session: undefined };
+    const started: PoolWorker = {
+      worker,
+      port,
+      call: undefined,
+      callId: 0,
+      session: undefined,
+      heapBytes: 0,
+      externalBytes: 0,
+    };
     const { promise, resolve, reject } = Promise.withResolvers<
       FromHookWorker & { type: "loaded" }
     >();
@@ -449,7 +481,10 @@ export class HookPool implements Disposable {
         const { call } = started;
         this.#lose(started, call ? this.#overrun(call) : new InternalError(tooLong), "timeout");
       } else if (data.type === "stray") end(`uncaught ${data.message}`, "crash");
-      else if (data.type === "output") this.#options.onOutput?.(data.level, data.text);
+      else if (data.type === "memory") {
+        started.heapBytes = data.heapBytes;
+        started.externalBytes = data.externalBytes;
+      } else if (data.type === "output") this.#options.onOutput?.(data.level, data.text);
       else this.#receive(started, data);
     };
     port.onmessageerror = () => end("it sent an unreadable message", "crash");

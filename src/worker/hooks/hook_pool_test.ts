@@ -57,6 +57,34 @@ Deno.test("call() fails only its own request when the hook throws or gives nonse
   assert.deepEqual(fixture.failures, ["error", ...new Array(5).fill("output"), "error"]);
 });
 
+Deno.test("memory() tells what the threads hold", async () => {
+  using fixture = await open(`
+    let kept;
+    register_model("m", {
+      preprocess(inputs) {
+        kept = [new Uint8Array(32 * 2 ** 20).fill(1), new Array(4 * 2 ** 20).fill(0.5)];
+        return inputs;
+      },
+    });
+  `);
+  const { pool } = fixture;
+  const told = async (heapBytes: number, externalBytes: number) => {
+    const endMs = performance.now() + 120_000;
+    for (;;) {
+      const memory = pool.memory();
+      if (memory.heapBytes > heapBytes && memory.externalBytes > externalBytes) return memory;
+      assert.ok(performance.now() < endMs, JSON.stringify(memory));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  const before = await told(0, 0);
+  assert.equal(before.threads, 1);
+  await pool.call("preprocess", [bytes([1])]);
+  await told(before.heapBytes + 30 * 2 ** 20, before.externalBytes + 30 * 2 ** 20);
+  pool[Symbol.dispose]();
+  assert.deepEqual(pool.memory(), { threads: 0, heapBytes: 0, externalBytes: 0 });
+});
+
 const STUBBORN = `register_model("m", {
   async preprocess([t]) {
     if (t.data[0] === 1) for (;;) {}

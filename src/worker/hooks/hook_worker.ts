@@ -29,6 +29,10 @@ type HookFunctionName = (ToHookWorker & { type: "call" })["hook"];
 
 /** Between looks at whether the heap reached its limit. */
 const HEAP_CHECK_MS = 50;
+/** Looks between reports of the memory, at least. */
+const MEMORY_REPORT_LOOKS = 20;
+/** Changes that are worth a report. V8 takes its heap in pages of 256 KiB. */
+const MEMORY_STEP_BYTES = 2 ** 18;
 const MESSAGE_CHARACTERS = 500;
 
 const scope = globalThis as unknown as Record<string, unknown>;
@@ -155,9 +159,11 @@ function watchThread(memoryBytes: number, collect: () => void): void {
   const isOver = () => getHeapStatistics().external_memory > 2 * memoryBytes;
   const usedBytes = () => getHeapStatistics().used_heap_size;
   const collectIfWorthwhile = keepHeapSmall({ usedBytes, collect, now });
+  const report = makeMemoryReport();
   repeat(() => {
     if (getHeapStatistics().heap_size_limit > heapLimit) return post({ type: "exhausted" });
     if (endMs === undefined) collectIfWorthwhile();
+    report();
     if (!isOver()) return;
     collect();
     if (isOver()) post({ type: "exhausted" });
@@ -172,6 +178,23 @@ function watchThread(memoryBytes: number, collect: () => void): void {
     "unhandledrejection",
     (event) => take(event, (event as PromiseRejectionEvent).reason),
   );
+}
+
+/** To be called at every look; tells the pool what the thread holds when that changed. */
+function makeMemoryReport(): () => void {
+  let looks = 0;
+  let toldHeap = -Infinity;
+  let toldExternal = -Infinity;
+  return () => {
+    if (looks++ % MEMORY_REPORT_LOOKS > 0) return;
+    const { total_heap_size: heapBytes, external_memory: externalBytes } = getHeapStatistics();
+    const changed = Math.abs(heapBytes - toldHeap) >= MEMORY_STEP_BYTES ||
+      Math.abs(externalBytes - toldExternal) >= MEMORY_STEP_BYTES;
+    if (!changed) return;
+    toldHeap = heapBytes;
+    toldExternal = externalBytes;
+    post({ type: "memory", heapBytes, externalBytes });
+  };
 }
 
 /** Reports an error that nobody caught, in the guard: what describes it may be the hook's own code. */

@@ -71,6 +71,8 @@ export type ToHookWorker =
 export type FromHookWorker =
   | { readonly type: "loaded"; readonly preprocess: boolean; readonly postprocess: boolean }
   | { readonly type: "failed"; readonly message: string }
+  /** What the thread holds of memory, when that changed by much. */
+  | { readonly type: "memory"; readonly heapBytes: number; readonly externalBytes: number }
   /** The thread's memory is used up; what ran is gone. */
   | { readonly type: "exhausted" }
   /** Code that would not end in its time was stopped. */
