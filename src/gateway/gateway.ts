@@ -21,6 +21,7 @@ import { Broadcast } from "./broadcast.ts";
 import type { FleetWorker, WorkerClientOptions } from "./fleet_worker.ts";
 import { InferProxy, type ModelDirectory } from "./infer_proxy.ts";
 import { formatAddress, listenGrpc, listenHttp, readPem } from "./listeners.ts";
+import { readMemberFile } from "./member_file.ts";
 import { Membership } from "./membership.ts";
 import { announce, gatewayMethods } from "./methods.ts";
 import { startPacking } from "./packing_start.ts";
@@ -132,6 +133,7 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
   });
   const directory: ModelDirectory = {
     knows: (model) => pool.workers.some(({ health }) => health.models.has(model)),
+    unheard: () => pool.workers.filter(({ health }) => health.isNew).map(({ name }) => name),
     explain: (model) => explain(model, pool.workers),
     refresh: () => prober.refresh(),
     suspect: (worker) => prober.suspect(worker),
@@ -283,7 +285,7 @@ function createMembership(config: GatewayConfig, logger: Logger, pool: WorkerPoo
     logger,
     sources: {
       resolve: async (host) => (await lookup(host, { all: true })).map(({ address }) => address),
-      readFile: (path) => Deno.readTextFile(path),
+      readFile: readMemberFile,
     },
     onMembers: (members) => pool.setMembers(members),
   });

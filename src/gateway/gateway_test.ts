@@ -74,6 +74,32 @@ Deno.test("workers join and leave through a file, and no request is lost", async
   }
 });
 
+Deno.test("a file may name other workers altogether, and no request is lost", async () => {
+  await using a = await FakeWorker.start();
+  await using b = await FakeWorker.start();
+  const file = await Deno.makeTempFile();
+  try {
+    await Deno.writeTextFile(file, a.id);
+    await using gateway = await startTestGateway({ endpoints: [`file:${file}`] });
+    const answers: string[] = [];
+    let isOver = false;
+    const load = (async () => {
+      while (!isOver) answers.push(await gateway.infer("m"));
+    })();
+    load.catch(() => isOver = true);
+    for (let turn = 0; turn < 10; turn++) {
+      const { id } = turn % 2 === 0 ? b : a;
+      await Deno.writeTextFile(`${file}.new`, id);
+      await Deno.rename(`${file}.new`, file);
+      await until(() => isOver || answers.at(-1) === id, "requests go to the other worker");
+    }
+    isOver = true;
+    await load;
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
 Deno.test("a name that resolves is followed", async () => {
   await using worker = await FakeWorker.start();
   await using gateway = await startTestGateway({ endpoints: [`dns:127.0.0.1:${worker.port}`] });

@@ -35,6 +35,8 @@ import { brokenConnection, failureOf } from "./worker_rpc.ts";
 export interface ModelDirectory {
   /** Whether some worker has it, ready or not. */
   knows(model: string): boolean;
+  /** Workers that have joined and not been heard of: one of them may have it. */
+  unheard(): readonly string[];
   /** Why nobody serves it, for people. */
   explain(model: string): string;
   /** Looks at the fleet again; resolves when that is done, or was done just now. */
@@ -156,6 +158,13 @@ export class InferProxy {
     const reservation = router.reserve(model, items);
     if (reservation !== undefined) return reservation;
     if (directory.knows(model)) throw new UnavailableError(directory.explain(model));
+    const unheard = directory.unheard();
+    if (unheard.length > 0) {
+      throw new UnavailableError(
+        `Model ${quoted(model)} is on no worker that has answered; not heard of yet: ` +
+          unheard.slice(0, 3).join(", "),
+      );
+    }
     logger.info("unknown model", { model: model.slice(0, 200), id: id.slice(0, 200) });
     throw new NotFoundError(`Model ${quoted(model)} was not found on any worker`);
   }

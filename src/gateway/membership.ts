@@ -5,9 +5,10 @@
  */
 
 import { formatHostPort, parseHostPort } from "../config/mod.ts";
-import { ConfigError, messageOf } from "../errors.ts";
+import { messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Member } from "./fleet_worker.ts";
+import { parseMemberFile } from "./member_file.ts";
 
 /** The world outside, which a test brings its own of. */
 export interface MembershipSources {
@@ -135,46 +136,34 @@ export class Membership implements Disposable {
     for (const { members } of this.#sources) {
       for (const member of members) if (!byId.has(member.id)) byId.set(member.id, member);
     }
-    const members = [...byId.values()];
+    const { members, shared } = distinctlyNamed([...byId.values()]);
     if (JSON.stringify(members) === JSON.stringify(this.#members)) return;
     const before = new Set(this.#members.map(({ id }) => id));
     const joined = members.filter(({ id }) => !before.has(id)).map(({ name }) => name);
     const left = [...before].filter((id) => !byId.has(id));
+    if (shared.length > 0) {
+      this.#options.logger.warn("several workers have one name; theirs are name@address", {
+        names: shared,
+      });
+    }
     this.#options.logger.info("members", { count: members.length, joined, left });
     this.#members = members;
     this.#options.onMembers(members);
   }
 }
 
-/**
- * A file of workers: one per line, its gRPC address, then (both optional) the address of its metrics or
- * `-`, and its name. `#` begins a remark.
- *
- * @throws {ConfigError} naming the line; a file that is not right throughout is not used at all
- */
-export function parseMemberFile(text: string, path: string): Member[] {
-  const members: Member[] = [];
-  text.split("\n").forEach((line, index) => {
-    const [id, metrics = "-", name, ...more] = line.replace(/#.*/, "").trim().split(/\s+/);
-    if (id === undefined || id === "") return;
-    const at = `${path}, line ${index + 1}`;
-    if (!isAddress(id)) {
-      throw new ConfigError(`${at}: ${JSON.stringify(id)} is no worker's address (host:port)`);
-    }
-    if (metrics !== "-" && !isAddress(metrics)) {
-      throw new ConfigError(`${at}: ${JSON.stringify(metrics)} is no metrics address (host:port)`);
-    }
-    if (more.length > 0) {
-      throw new ConfigError(`${at}: expected an address, a metrics address and a name, got more`);
-    }
-    const metricsEndpoint = metrics === "-" ? undefined : metrics;
-    members.push({ id, name: name ?? id, metricsEndpoint });
-  });
-  return members;
-}
-
-function isAddress(text: string): boolean {
-  return (parseHostPort(text)?.port ?? 0) > 0;
+/** Names are labels of metrics, which must not be the same for two workers. */
+function distinctlyNamed(
+  members: readonly Member[],
+): { readonly members: readonly Member[]; readonly shared: readonly string[] } {
+  const counts = Map.groupBy(members, ({ name }) => name);
+  const isShared = (name: string) => counts.get(name)!.length > 1;
+  return {
+    members: members.map((member) =>
+      isShared(member.name) ? { ...member, name: `${member.name}@${member.id}` } : member
+    ),
+    shared: [...counts.keys()].filter(isShared),
+  };
 }
 
 function isDynamic(endpoint: string): boolean {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { silentLogger } from "../log.ts";
 import type { Member } from "./fleet_worker.ts";
-import { Membership, parseMemberFile } from "./membership.ts";
+import { Membership } from "./membership.ts";
 
 /** A membership whose world is two values. */
 function membership(
@@ -75,16 +75,12 @@ Deno.test("Membership reads a file, ignores one that is wrong, and believes an e
   ]);
 });
 
-Deno.test("parseMemberFile() names the line that is wrong", () => {
-  assert.deepEqual(parseMemberFile("# all\n\n a:1 - x # one\n[::1]:2 b:3\r\n", "/w"), [
-    { id: "a:1", name: "x", metricsEndpoint: undefined },
-    { id: "[::1]:2", name: "[::1]:2", metricsEndpoint: "b:3" },
-  ]);
-  assert.throws(
-    () => parseMemberFile("a:1\nb\n", "/w"),
-    /^ConfigError: \/w, line 2: "b" is no worker/,
-  );
-  assert.throws(() => parseMemberFile("a:1 b", "/w"), /line 1: "b" is no metrics address/);
-  assert.throws(() => parseMemberFile("a:0", "/w"), /"a:0" is no worker's address/);
-  assert.throws(() => parseMemberFile("a:1 b:2 c d", "/w"), /got more/);
+Deno.test("Membership tells workers of one name apart by their addresses", async () => {
+  const { subject, world, seen } = membership(["file:/w", "z:1"], [], ["", "one"]);
+  world.file = "a:1 - one\nb:2 - two\nb:2 - again\n";
+  await subject.look();
+  assert.deepEqual(seen.at(-1)?.map(({ name }) => name), ["one@a:1", "two", "one@z:1"]);
+  world.file = "b:2 - two\n";
+  await subject.look();
+  assert.deepEqual(seen.at(-1)?.map(({ name }) => name), ["two", "one"]);
 });

@@ -107,14 +107,17 @@ export class Prober implements Disposable {
 
   /**
    * Looks at the fleet because a request found nothing; shared by all that ask, and not within a second
-   * of the last look. Resolves after at most two seconds, whatever the workers do.
+   * of the last look, except at workers that have joined since. Resolves after at most two seconds,
+   * whatever the workers do.
    */
   async refresh(): Promise<void> {
     if (this.#scan === undefined) {
-      if (performance.now() - this.#scannedAtMs < REFRESH_MS) return;
-      const workers = this.#options.pool.workers;
-      this.#scan = Promise.all(workers.map((worker) => this.observe(worker))).then(() => {
-        this.#scannedAtMs = performance.now();
+      const { workers } = this.#options.pool;
+      const isRecent = performance.now() - this.#scannedAtMs < REFRESH_MS;
+      const asked = isRecent ? workers.filter(({ health }) => health.isNew) : workers;
+      if (asked.length === 0) return;
+      this.#scan = Promise.all(asked.map((worker) => this.observe(worker))).then(() => {
+        if (!isRecent) this.#scannedAtMs = performance.now();
         this.#scan = undefined;
       });
     }
@@ -263,7 +266,9 @@ export class Prober implements Disposable {
         { name, version, isReady: state === "READY", reason },
       ]));
     } catch (error) {
-      this.#options.logger.warn("no index", { worker: worker.name, error: messageOf(error) });
+      if (!worker.isLeaving) {
+        this.#options.logger.warn("no index", { worker: worker.name, error: messageOf(error) });
+      }
       return undefined;
     }
   }

@@ -155,6 +155,23 @@ Deno.test("refresh() is one look for all who ask, and none within a second of th
   assert.equal(looks, 1);
 });
 
+Deno.test("refresh() waits for a worker that has joined since the last look, and for no other", async () => {
+  await using a = await FakeWorker.start();
+  await using b = await FakeWorker.start({ models: ["n"] });
+  let looks = 0;
+  a.before = (path) => {
+    if (path === READY) looks++;
+  };
+  await using subject = proberOf([a]);
+  await subject.prober.round();
+  subject.pool.setMembers(
+    [a, b].map(({ id }) => ({ id, name: id, metricsEndpoint: undefined })),
+  );
+  await subject.prober.refresh();
+  assert.deepEqual(subject.prober.table.routes.get("n"), [b.id]);
+  assert.equal(looks, 1);
+});
+
 Deno.test("ready workers are polled for a router that wants it, and only they", async () => {
   await using a = await FakeWorker.start();
   await using b = await FakeWorker.start();

@@ -36,6 +36,11 @@ export class WorkerHealth {
     return this.#state === "ready" || this.#state === "loading";
   }
 
+  /** Whether no probe of it has ended yet, well or not: what it serves cannot be told. */
+  get isNew(): boolean {
+    return this.#state === "unknown" && !this.#hasAnswered;
+  }
+
   /** Whether it has ever answered a probe. */
   get hasAnswered(): boolean {
     return this.#hasAnswered;
