@@ -21,6 +21,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "standalone.ts": [],
   // A child process's line to the supervisor that started it.
   "parent_link.ts": ["errors.ts", "log.ts"],
+  // What containers, pods and units allow this process.
+  "control_group.ts": [],
   // The folders of ffi are one part to each other; others may be allowed ffi/libc alone.
   "ffi": [],
   "ffi/libc": [],
@@ -63,6 +65,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   "supervisor": [
     "config",
+    "control_group.ts",
     "errors.ts",
     "log.ts",
     "parent_link.ts",
@@ -81,6 +84,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "tensor",
     "ffi/libc",
     "busy_address.ts",
+    "control_group.ts",
     "errors.ts",
     "log.ts",
     "parent_link.ts",

@@ -1,9 +1,7 @@
 /** How much of this machine's CPU the node may use. Linux; elsewhere only the count is known. */
 
 import { parseCpuList } from "../config/mod.ts";
-
-/** Reads a file of the kernel; `undefined` when it is not there. */
-export type ReadFile = (path: string) => string | undefined;
+import { controlGroups, type ReadFile, readKernelFile } from "../control_group.ts";
 
 /** What a process may compute on. */
 export interface ProcessorLimits {
@@ -33,31 +31,15 @@ export function usableProcessors({ processors, quota }: ProcessorLimits): number
 /** A group is bound by its own quota and by those of all groups above it. */
 function groupQuota(readFile: ReadFile): number | undefined {
   const quotas: number[] = [];
-  for (const line of (readFile("/proc/self/cgroup") ?? "").split("\n")) {
-    const [, controllers, group] = line.split(":", 3);
-    if (controllers === undefined || group === undefined) continue;
-    // In a container without a cgroup namespace the path is the host's; the mounted root is ours then.
-    for (const path of withParents(group)) {
-      if (controllers === "") {
-        quotas.push(...unifiedQuota(readFile(`/sys/fs/cgroup${path}/cpu.max`)));
-      } else if (controllers.split(",").includes("cpu")) {
-        const folder = `/sys/fs/cgroup/${controllers}${path}`;
-        quotas.push(
-          ...legacyQuota(
-            readFile(`${folder}/cpu.cfs_quota_us`),
-            readFile(`${folder}/cpu.cfs_period_us`),
-          ),
-        );
-      }
-    }
+  for (const { folder, isUnified } of controlGroups("cpu", readFile)) {
+    quotas.push(
+      ...isUnified ? unifiedQuota(readFile(`${folder}/cpu.max`)) : legacyQuota(
+        readFile(`${folder}/cpu.cfs_quota_us`),
+        readFile(`${folder}/cpu.cfs_period_us`),
+      ),
+    );
   }
   return quotas.length === 0 ? undefined : Math.min(...quotas);
-}
-
-/** `/a/b`, `/a` and the empty path of the root. */
-function withParents(group: string): string[] {
-  const parts = group.split("/").filter((part) => part !== "" && part !== "..");
-  return parts.map((_, index) => `/${parts.slice(0, parts.length - index).join("/")}`).concat("");
 }
 
 /** `200000 100000` is two processors; `max 100000` is no quota. */
@@ -72,13 +54,4 @@ function legacyQuota(quota: string | undefined, period: string | undefined): num
 
 function ratio(quota: number, period: number): number[] {
   return quota > 0 && period > 0 ? [quota / period] : [];
-}
-
-function readKernelFile(path: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch {
-    // Which of these files exist depends on the kernel and on who mounted what.
-    return undefined;
-  }
 }

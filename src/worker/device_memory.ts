@@ -3,9 +3,9 @@
  * plugin keeps no account, and its device's memory is the host's; there the figures are the worker's own.
  */
 
+import { memoryLimitBytes } from "../control_group.ts";
 import type { DeviceMemoryReading } from "../metrics/mod.ts";
 import type { Backend, DeviceMemory, ProcessMemory, WeightStore } from "../runtime/mod.ts";
-import { memoryLimitBytes } from "./memory_limit.ts";
 
 export interface DeviceMemoryOptions {
   readonly backend: Pick<Backend, "platform" | "memory">;
