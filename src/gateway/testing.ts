@@ -36,6 +36,8 @@ export class FakeWorker implements AsyncDisposable {
   /** Ready or not, by name. */
   readonly models = new Map<string, boolean>();
   discipline = "fifo";
+  /** What it calls itself. */
+  name = "";
   /** Answers ModelInfer; the default echoes the id and names this worker. */
   infer: (message: Message, call: CallContext) => Message | Promise<Message>;
   /** Runs before every call except ModelInfer; may wait or throw. */
@@ -159,6 +161,7 @@ function listen(
     }]),
     scripted(localMethod(ControlService.method.modelControlStatus, () => ({
       discipline: self().discipline,
+      workerName: self().name,
       models: Array.from(self().models.keys(), (name) => ({ name, weightNbytes: 1n })),
     }))),
     scripted([methodPath(ControlService.method.compactMemory), {

@@ -23,6 +23,8 @@ import { unary } from "./unary_method.ts";
 export interface ControlServiceOptions {
   readonly registry: ModelRegistry<ServedModel>;
   readonly scheduler: Scheduler;
+  /** What people call this worker. */
+  readonly workerName: string;
   /** `fair`, `fifo` or `edf`. */
   readonly discipline: string;
   /** There once the device is. */
@@ -39,6 +41,7 @@ export function controlService(options: ControlServiceOptions): MethodTable {
       return {
         residencyMode: weights()?.isExternallyManaged ? "externally_managed" : "self_managed",
         discipline: options.discipline,
+        workerName: options.workerName,
         models: [...registry.models()]
           .filter(({ name }) => !hidden.has(name))
           .map((model) =>

@@ -167,6 +167,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     ...controlService({
       registry,
       scheduler,
+      workerName,
       discipline: config.scheduler.discipline,
       weights: () => state.weights,
     }),

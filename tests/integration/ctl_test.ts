@@ -130,6 +130,9 @@ Deno.test("ctl shows a single worker, and says what only a gateway can do", asyn
   assert.equal(repack.code, EXIT.failure);
   assert.match(repack.err, /is no gateway: a single worker has no placement/);
   assert.match((await ctl(worker.port, "compact")).out, /^compacted: 2 models/);
+  worker.name = "left";
+  const named = await ctl(worker.port, "status");
+  assert.match(named.out, /^worker {3}left \(127\.0\.0\.1:\d+\), discipline fifo/m);
 });
 
 Deno.test("ctl names the remedy when nobody answers, and when it is used wrongly", async () => {

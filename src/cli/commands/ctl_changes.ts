@@ -136,7 +136,9 @@ export async function setResidency(
   try {
     const answer = await target.call(method, { name: name!, target: residency });
     if (wantsJson(flags)) printJson(method.output, answer, output);
-    else output.print(`${name}: ${wordOf(answer.residency)}`);
+    else {
+      output.print(`${name}: ${wordOf(answer.residency)}; until the worker restarts`);
+    }
     return EXIT.ok;
   } catch (error) {
     if (!(error instanceof ServerError) || error.status !== "UNIMPLEMENTED") throw error;

@@ -147,7 +147,7 @@ function showGateway(
   for (const warning of warnings) print(`warning: ${warning}`);
 }
 
-/** A worker as the gateway says it: one that nobody named has its address only. */
+/** A worker as it is named in answers: one that nobody named has its address only. */
 type NamedWorker = { readonly worker: string; readonly workerName: string };
 
 /** Both, as "ctl status" lists the workers. A worker found by its host's name has its address in its own. */
@@ -223,14 +223,18 @@ function showWorker(
   status: ModelControlStatusResponse,
   { print }: CommandOutput,
 ): void {
-  const { models, residencyMode, discipline, weightCacheMaxBytes } = status;
+  const { models, residencyMode, discipline, weightCacheMaxBytes, workerName } = status;
   const budget = weightCacheMaxBytes === 0n
     ? "without a bound"
     : `of ${formatBytes(Number(weightCacheMaxBytes))}`;
   const resident = models.filter((model) => model.deviceResident);
   const bytes = resident.reduce((sum, model) => sum + Number(model.weightNbytes), 0);
   printTable([
-    ["worker", `${target.address}, discipline ${discipline}, residency ${residencyMode}`],
+    [
+      "worker",
+      `${nameAndAddress({ worker: target.address, workerName })}, discipline ${discipline}, ` +
+      `residency ${residencyMode}`,
+    ],
     [
       "weights",
       `${formatBytes(bytes)} on the device ${budget}, ${resident.length} of ` +
