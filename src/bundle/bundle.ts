@@ -5,7 +5,7 @@ import { readBoundedText } from "./bounded_file.ts";
 import { findHook, HOOK_FILE, type HookFile } from "./hooks.ts";
 import { MAX_BUNDLE_ENTRIES, MAX_MANIFEST_BYTES } from "./limits.ts";
 import { type Manifest, parseManifest } from "./manifest.ts";
-import { type BundleFile, findPrograms, type VariantPrograms } from "./programs.ts";
+import { type BundleFile, findPrograms, isProgramName, type VariantPrograms } from "./programs.ts";
 import { Weights, WEIGHTS_FILE } from "./weights.ts";
 
 /** Name of the file that makes a directory a bundle. */
@@ -88,9 +88,10 @@ async function listFiles(bundle: string, directory: string): Promise<BundleFile[
       const path = join(directory, name);
       const info = isDirectory ? undefined : await statOrUndefined(path);
       if (info?.isFile) files.push({ name, path, byteLength: info.size });
-      // Nobody would miss it: without its hooks the model answers, but wrongly.
-      else if (name === HOOK_FILE) {
-        throw new BundleError(bundle, `${HOOK_FILE} is not a regular file, nor a link to one`);
+      // Nobody might miss it: without its hooks the model answers, but wrongly; without a program it
+      // answers, but not in batches of that size.
+      else if (name === HOOK_FILE || isProgramName(name)) {
+        throw new BundleError(bundle, `${name} is not a regular file, nor a link to one`);
       }
     }
     return files;

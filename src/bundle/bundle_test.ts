@@ -185,6 +185,15 @@ Deno.test("loadBundle() refuses a hook file that is no file, rather than serve w
   }
 });
 
+Deno.test("loadBundle() refuses a program that is no file, rather than serve without its batch size", async () => {
+  await using root = await temporaryDirectory();
+  const directory = await writeBundle(root.path, "dense", denseBundle());
+  const program = join(directory, "model.b2.mlir");
+  await Deno.remove(program);
+  await new Deno.Command("mkfifo", { args: [program] }).output();
+  await assert.rejects(loadBundle(directory), /"dense": model\.b2\.mlir is not a regular file/);
+});
+
 Deno.test("loadBundle() throws a BundleError with its cause for a directory that is not there", async () => {
   await assert.rejects(loadBundle("/nonexistent/model"), (error: unknown) => {
     assert.ok(error instanceof BundleError);

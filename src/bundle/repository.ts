@@ -108,7 +108,7 @@ async function inspectDirectory(name: string, directory: string): Promise<boolea
     const { isDirectory } = await Deno.stat(directory);
     if (!isDirectory) return false;
   } catch (error) {
-    return new BundleError(name, describeLinkProblem(error), { cause: error });
+    return new BundleError(name, describeProblem(name, error), { cause: error });
   }
   try {
     await Deno.lstat(join(directory, MANIFEST_FILE));
@@ -122,10 +122,12 @@ async function inspectDirectory(name: string, directory: string): Promise<boolea
   }
 }
 
-function describeLinkProblem(error: unknown): string {
-  return error instanceof Deno.errors.NotFound
-    ? "it is a link to something that does not exist"
-    : `it cannot be read: ${messageOf(error)}`;
+function describeProblem(name: string, error: unknown): string {
+  if (!(error instanceof Deno.errors.NotFound)) return `it cannot be read: ${messageOf(error)}`;
+  // Bytes that are not UTF-8 come as this character, and lead back to nothing.
+  return name.includes("\ufffd")
+    ? "its name is not UTF-8; rename the directory"
+    : "it is a link to something that does not exist";
 }
 
 function byNameOrder(a: { name: string }, b: { name: string }): number {

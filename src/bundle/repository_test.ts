@@ -46,6 +46,16 @@ Deno.test("scanRepository() reports a link that leads nowhere", async () => {
   assert.match(failures[0]!.error.message, /a link to something that does not exist/);
 });
 
+Deno.test("scanRepository() says of a name that is not UTF-8 that it is the name", async () => {
+  await using root = await temporaryDirectory();
+  const made = await new Deno.Command("sh", {
+    args: ["-c", 'mkdir "$0/$(printf "caf\\351")"', root.path],
+  }).output();
+  assert.ok(made.success);
+  const { failures } = await scanRepository([root.path]);
+  assert.match(failures[0]!.error.message, /its name is not UTF-8; rename the directory/);
+});
+
 Deno.test("scanRepository() reports a root it cannot list and goes on with the others", async () => {
   await using root = await temporaryDirectory();
   await writeBundle(root.path, "m", denseBundle());

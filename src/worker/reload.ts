@@ -10,6 +10,7 @@ import { BundleError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
 import { formatSpec } from "../tensor/mod.ts";
+import { Limiter } from "./limiter.ts";
 import type { LoadedModel } from "./loaded_model.ts";
 import type { MadeModel, ModelLoader } from "./loader.ts";
 import type { ModelRegistry } from "./model_registry.ts";
@@ -22,6 +23,9 @@ import {
 } from "./reload_plan.ts";
 import type { RepositorySnapshot, Sighting } from "./reload_snapshot.ts";
 import type { ServedModel } from "./served_model.ts";
+
+/** Bundles read at once: each holds descriptors meanwhile, and a folder may have thousands of them. */
+const MAX_CONCURRENT_READS = 16;
 
 /** Told of changes, right when they happen. */
 export interface LifecycleObserver {
@@ -65,6 +69,7 @@ export class ModelLifecycle {
   readonly #known = new Map<string, KnownModel>();
   readonly #busy = new Set<string>();
   readonly #work = new Set<Promise<void>>();
+  readonly #reads = new Limiter(MAX_CONCURRENT_READS);
 
   constructor(options: ModelLifecycleOptions) {
     this.#options = options;
@@ -137,7 +142,9 @@ export class ModelLifecycle {
 
   async #load(loads: readonly Load[], release: (name: string) => void): Promise<void> {
     for (const { name } of loads) this.#options.registry.beginLoading(name);
-    const read = await Promise.all(loads.map((load) => this.#read(load)));
+    const read = await Promise.all(
+      loads.map((load) => this.#reads.run(() => this.#read(load))),
+    );
     const allowed = this.#refuseNestedMetas(read.filter((one) => one !== undefined));
     await Promise.all(allowed.map(async (load) => {
       const startMs = performance.now();
