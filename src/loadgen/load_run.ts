@@ -175,7 +175,8 @@ export class LoadRun {
   async #stopEarly(): Promise<void> {
     this.#over.abort();
     if (!this.#isWarmingUp) await this.#options.clock.sleep(STOP_GRACE_MS, this.#done.signal);
-    this.#giveUp();
+    // Where all has ended by itself, what is left is the last look at the metrics page.
+    if (!this.#done.signal.aborted) this.#giveUp();
   }
 
   /** Ends sending and everything that is in flight. */

@@ -39,7 +39,7 @@ async function load(
   send: (clock: VirtualClock, model: string, signal: AbortSignal) => Promise<void>,
   { models = ["m"], scrape, stop = new AbortController().signal, abandon }: {
     models?: string[];
-    scrape?: () => Promise<NodeCounters | undefined>;
+    scrape?: (signal: AbortSignal) => Promise<NodeCounters | undefined>;
     stop?: AbortSignal;
     abandon?: AbortSignal;
   } = {},
@@ -218,6 +218,26 @@ Deno.test("a signal ends the sending; what is still in flight after a while is g
   // The first of the four that is not answered stops the others.
   assert.deepEqual([result.code, result.abandoned, result.tally.errors], [0, 1, 0]);
   assert.ok(result.tally.counts.ok >= 4 * 49, `${result.tally.counts.ok}`);
+});
+
+Deno.test("what a signal ended is told with the counters as they are then", async () => {
+  const stop = new AbortController();
+  const { result, lines } = await load(
+    { durationSeconds: "600", concurrency: "2" },
+    async (clock) => {
+      await clock.sleep(100);
+      if (clock.now() >= 5000) stop.abort();
+    },
+    {
+      stop: stop.signal,
+      scrape: async (signal) => {
+        await Promise.resolve();
+        return signal.aborted ? undefined : counters(stop.signal.aborted ? 7 : 3, 0);
+      },
+    },
+  );
+  assert.match(lines.at(-1)!, / loads=7\(\+4\) /);
+  assert.equal(result.countersAfter?.loads, 7);
 });
 
 Deno.test("a second signal waits for nothing, and in the warm-up the first does not either", async () => {

@@ -1,5 +1,6 @@
 /** What is printed: the report line, the summary, the verdict. */
 
+import { fileSpelling } from "../config/mod.ts";
 import type { LatencyHistogram } from "./histogram.ts";
 import type { SkippedModel } from "./load_model.ts";
 import { FAILURE_KINDS } from "./outcome.ts";
@@ -157,8 +158,14 @@ function modelTable(tally: Tally): string[] {
   );
 }
 
-/** The result as plain data for machines. Times are in milliseconds. */
-export function resultAsJson(result: LoadResult, settings: object): Record<string, unknown> {
+/**
+ * The result as plain data for machines, under names that stay: they are listed in README.md.
+ * Times are in milliseconds where the name says so, else in seconds.
+ */
+export function resultAsJson(
+  result: LoadResult,
+  settings: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
   const { tally, seconds } = result;
   const { counts } = tally;
   return {
@@ -191,14 +198,16 @@ export function resultAsJson(result: LoadResult, settings: object): Record<strin
       after: sumsOf(result.countersAfter),
     },
     samples: tally.samples,
-    settings,
+    settings: Object.fromEntries(
+      Object.entries(settings).map(([field, value]) => [fileSpelling(field), value]),
+    ),
   };
 }
 
 function sumsOf(counters: NodeCounters | undefined): Record<string, number> | null {
   if (counters === undefined) return null;
   const { loads, evicts, gatewayShed, workerShed } = counters;
-  return { loads, evicts, gatewayShed, workerShed };
+  return { loads, evicts, gateway_shed: gatewayShed, worker_shed: workerShed };
 }
 
 function figures(latency: LatencyHistogram): Record<string, number> {

@@ -17,6 +17,25 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const REPORT_LINE =
   /^\[t\+\d+s\] ok=\d+ err=0 dead=0\(\+0\) shed=0\(\+0\) rps=[\d.]+ (mean=[\d.]+ms min=[\d.]+ms p50=[\d.]+ms p95=[\d.]+ms max=[\d.]+ms|\(nothing completed\)) (loads=\d+\(\+\d+\) evicts=\d+\(\+\d+\) gw_shed=0 wk_shed=0|cache=\?)$/;
 
+/** What the README says of the JSON. */
+const OUTCOMES = ["ok", "dead", "shed", "teardown", "wrong", "error"];
+const RESULT_KEYS = [
+  ...[
+    "exit_code",
+    "verdict",
+    "seconds",
+    "requests_per_second",
+    "totals",
+    "latency_ms",
+    "service_ms",
+  ],
+  ...["models", "skipped", "shortfalls", "ramp", "counters", "samples", "settings"],
+];
+const TOTALS_KEYS = [...OUTCOMES, "rows", "unsent", "abandoned", "checked"];
+const LATENCY_KEYS = ["count", "mean", "min", "p50", "p90", "p95", "p99", "p999", "max"];
+const MODEL_KEYS = ["warm", ...OUTCOMES, "rows", "latency_ms"];
+const COUNTER_KEYS = ["loads", "evicts", "gateway_shed", "worker_shed"];
+
 function loadgen(args: readonly string[], env: Record<string, string> = {}): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", "--no-check", join(root, "main.ts"), "loadgen", ...args],
@@ -137,6 +156,12 @@ Deno.test("loadgen loads a server and reports it", async (t) => {
     assert.ok(result.models.dense.rows >= result.models.dense.ok);
     assert.ok(result.latency_ms.p50 > 0 && result.latency_ms.p50 <= result.latency_ms.p99);
     assert.equal(result.settings.transport, "mixed");
+    assert.equal(result.settings.duration_seconds, 2);
+    assert.deepEqual(Object.keys(result), RESULT_KEYS);
+    assert.deepEqual(Object.keys(result.totals), TOTALS_KEYS);
+    assert.deepEqual(Object.keys(result.latency_ms), LATENCY_KEYS);
+    assert.deepEqual(Object.keys(result.models.dense), MODEL_KEYS);
+    assert.deepEqual(Object.keys(result.counters.after), COUNTER_KEYS);
   });
 
   await t.step("an open loop through shared memory, right answers from the bundle", async () => {
