@@ -60,7 +60,8 @@ function keyFlag({ flag, variable, row }: Key, group: string): FlagSpec {
     placeholder: placeholderOf(row),
     help: row.help,
     variable,
-    default: describeDefault(row.default),
+    // A switch without a default of its own can still be turned off, which `--help` shows where there is one.
+    default: describeDefault(row.default) ?? (row.kind === "boolean" ? "unset" : undefined),
     group,
   };
 }

@@ -23,7 +23,10 @@ Deno.test("main() lists the commands, and each command's flags with variable and
   assert.match(serve.out, /--pjrt-plugin FILE\n.*REACTANT_PJRT_PLUGIN\)/);
   assert.match(serve.out, /--\[no-\]preallocate\n/);
   assert.match(serve.out, /Flags \(scheduler\):/);
+  assert.match(serve.out, /--\[no-\]autotune-cache\n.*default unset/);
   assert.equal((await run("--port", "1", "--help")).out, serve.out);
+  assert.deepEqual(await run("help", "serve"), serve);
+  assert.deepEqual(await run("help"), { code, out, err: [] });
 });
 
 Deno.test("every command has the name of its table entry and a usage that starts with it", async () => {

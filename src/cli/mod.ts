@@ -47,6 +47,7 @@ async function dispatch(args: readonly string[], output: CommandOutput): Promise
     output.print(programHelp(PROGRAM, COMMANDS));
     return EXIT.ok;
   }
+  if (first === "help") return await dispatch([...rest, "--help"], output);
   const isNamed = first !== undefined && !first.startsWith("-");
   const entry = findCommand(isNamed ? first : DEFAULT_COMMAND);
   const { command } = await entry.load();
