@@ -49,14 +49,14 @@ class Bench {
     this.scheduler.admit(model);
   }
 
-  submit(name: string, value: number): Promise<unknown> {
+  submit(name: string, value: number, deadlineMs?: number): Promise<unknown> {
     const data = new Uint8Array(4);
     new DataView(data.buffer).setUint32(0, value);
     const work: Work = {
       inputs: [{ name: "x", datatype: "UINT8", shape: [1, 4], data }],
       rows: 1,
       variantKey: "",
-      deadlineMs: undefined,
+      deadlineMs,
       isAborted: () => false,
     };
     return this.scheduler.submit(this.#models.get(name)!, work);
@@ -77,6 +77,19 @@ Deno.test("fifo runs a backlog of several models in exactly the order it came in
   await Promise.all(arrivals.map((name, value) => bench.submit(name, value)));
   assert.deepEqual(bench.ran.map(({ model }) => model), arrivals);
   assert.deepEqual(bench.ran.map(({ value }) => value), arrivals.map((_, value) => value));
+});
+
+Deno.test("edf runs the most urgent request of all next, also from behind others of its model", async () => {
+  const bench = new Bench("edf");
+  for (const name of ["a", "b"]) bench.add(name, 10);
+  const deadlines: [string, number][] = [["a", 900], ["a", 500], ["b", 400], ["a", 300], [
+    "b",
+    700,
+  ]];
+  const waiting = deadlines.map(([name, deadlineMs]) => bench.submit(name, deadlineMs, deadlineMs));
+  waiting.push(bench.submit("b", 0));
+  await Promise.all(waiting);
+  assert.deepEqual(bench.ran.map(({ value }) => value), [300, 400, 500, 700, 900, 0]);
 });
 
 Deno.test("fair: an expensive model does not starve a cheap one, nor the cheap one it", async () => {

@@ -68,8 +68,8 @@ const REMEASURE_DISPATCHES = 64;
 const REMEASURE_SHARE = 0.999;
 
 /**
- * Committed work first, then the rest, each in order of arrival; taking from the front is O(1)
- * amortized. What a choice between queues needs is remembered until the queue or its costs change, so
+ * Committed work first, then the rest, each in order of arrival, or the rest by deadline; taking from the
+ * front is O(1) amortized. What a choice between queues needs is remembered until the queue or its costs change, so
  * that choosing among many costs little.
  */
 export class ModelQueue {
@@ -77,6 +77,8 @@ export class ModelQueue {
   name: string;
   readonly maxDepth: number;
   weight: number;
+  /** Whether what is more urgent goes ahead; of equal deadlines, and without any, the older. */
+  readonly #byDeadline: boolean;
   readonly counters: ModelCounters = {
     dispatches: 0,
     requests: 0,
@@ -115,10 +117,13 @@ export class ModelQueue {
   #earliest: number | undefined = Infinity;
   #largestCost: number | undefined;
 
-  constructor(options: { name: string; maxDepth: number; weight: number }) {
+  constructor(
+    options: { name: string; maxDepth: number; weight: number; byDeadline?: boolean },
+  ) {
     this.name = options.name;
     this.maxDepth = options.maxDepth;
     this.weight = options.weight;
+    this.#byDeadline = options.byDeadline ?? false;
   }
 
   get depth(): number {
@@ -246,8 +251,17 @@ export class ModelQueue {
         } is full (${this.maxDepth} requests, scheduler.max_queue_depth)`,
       );
     }
-    this.#items.push(work);
+    if (this.#byDeadline) this.#items.splice(this.#placeOf(work), 0, work);
+    else this.#items.push(work);
     this.#added(work);
+  }
+
+  /** Behind everything that is as urgent. Found from the back: mostly the latest is the least urgent. */
+  #placeOf(work: QueuedWork): number {
+    const first = this.#head + this.#committed;
+    let at = this.#items.length;
+    while (at > first && deadlineOf(this.#items[at - 1]!) > deadlineOf(work)) at--;
+    return at;
   }
 
   #added({ deadlineMs }: QueuedWork): void {
@@ -321,7 +335,9 @@ export class ModelQueue {
     const taken = other.take(other.depth);
     const all = [...this, ...taken];
     this.#items = all.sort((a, b) =>
-      Number(b.isCommitted ?? false) - Number(a.isCommitted ?? false) || a.order - b.order
+      Number(b.isCommitted ?? false) - Number(a.isCommitted ?? false) ||
+      (this.#byDeadline && !a.isCommitted ? compare(deadlineOf(a), deadlineOf(b)) : 0) ||
+      a.order - b.order
     );
     for (const work of taken) this.#added(work);
     this.#head = 0;
@@ -390,4 +406,13 @@ export class ModelQueue {
     const known = costs.get(size);
     costs.set(size, known === undefined ? seconds : alpha * seconds + (1 - alpha) * known);
   }
+}
+
+function deadlineOf({ deadlineMs }: Work): number {
+  return deadlineMs ?? Infinity;
+}
+
+/** Below 0 where `a` is less; other than a difference, it can tell infinities. */
+function compare(a: number, b: number): number {
+  return a === b ? 0 : a < b ? -1 : 1;
 }

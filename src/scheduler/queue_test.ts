@@ -76,6 +76,24 @@ Deno.test("push() puts committed work first, in its own order, and counts it dow
   assert.deepEqual(orders(queue), [12, 0, 1]);
 });
 
+Deno.test("by deadline, push() and absorb() put the more urgent first, and the older of the equally urgent", () => {
+  const of = (waiting: [order: number, deadlineMs?: number, isCommitted?: boolean][]) => {
+    const queue = new ModelQueue({ name: "m", maxDepth: 1000, weight: 1, byDeadline: true });
+    for (const [order, deadlineMs, isCommitted = false] of waiting) {
+      queue.push({ ...work(order, isCommitted), deadlineMs });
+    }
+    return queue;
+  };
+  const queue = of([[0, 50], [1], [3, 20], [5, 50], [6], [8, 900, true], [9, 10], [10, 5, true]]);
+  assert.deepEqual(orders(queue), [8, 10, 9, 3, 0, 5, 1, 6]);
+  assert.equal(queue.earliestDeadline, 5);
+  queue.absorb(of([[2, 50], [4], [7, 30, true]]));
+  assert.deepEqual(orders(queue), [7, 8, 10, 9, 3, 0, 2, 5, 1, 4, 6]);
+  queue.take(3);
+  queue.push({ ...work(11), deadlineMs: 1 });
+  assert.deepEqual(orders(queue), [11, 9, 3, 0, 2, 5, 1, 4, 6]);
+});
+
 Deno.test("absorb() puts every request where it would stand had it come here", () => {
   const [queue, other] = [queueOf([1, 4]), queueOf([0, 2, 5])];
   other.take(1);

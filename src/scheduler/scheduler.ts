@@ -8,7 +8,7 @@ import { NotFoundError, UnavailableError } from "../errors.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import { BatchRunner, type DispatchRecord } from "./batch_run.ts";
 import { DecayClock } from "./decay_clock.ts";
-import type { Discipline, DisciplineParameters } from "./disciplines/mod.ts";
+import { type Discipline, type DisciplineParameters, DISCIPLINES } from "./disciplines/mod.ts";
 import { ModelQueue, type PlannedDispatch, type QueuedWork, type Work } from "./queue.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
 import { isFull, Selector } from "./selection.ts";
@@ -110,6 +110,7 @@ export class Scheduler {
         name: model.name,
         maxDepth: this.#options.maxQueueDepth,
         weight: model.weight,
+        byDeadline: this.#options.discipline === DISCIPLINES.edf,
       }),
     );
   }

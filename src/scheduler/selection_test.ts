@@ -58,7 +58,14 @@ async function replay(
   /** What waits for a name, in order, as far as it is alive at its turn. */
   const waiting = (name: string) =>
     known.filter((one) => one.state === "waits" && one.model.name === name)
-      .sort((a, b) => Number(b.isCommitted) - Number(a.isCommitted) || a.id - b.id);
+      .sort((a, b) =>
+        Number(b.isCommitted) - Number(a.isCommitted) || urgency(a, b) || a.id - b.id
+      );
+  const urgency = (a: Known, b: Known) => {
+    if (discipline !== "edf" || a.isCommitted) return 0;
+    const [first, second] = [a.deadlineMs ?? 1e12, b.deadlineMs ?? 1e12];
+    return first - second;
+  };
   const isDead = (one: Known) => {
     if (one.isAborted) return true;
     if (one.deadlineMs === undefined) return false;

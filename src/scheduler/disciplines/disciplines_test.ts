@@ -52,6 +52,16 @@ Deno.test("fair lets the heavier weight lead when both have used the same", () =
   assert.equal(fair([light, heavy], parameters).name, "heavy");
 });
 
+Deno.test("fair lets no deficit count for more than the cap", () => {
+  // Shares 10/14, 3/14 and 1/14; nobody but `used` has run. 0.25/3 is less than 0.214, 0.714/3 is more.
+  const large = candidate("large", { weight: 10, plannedCost: 3 });
+  const small = candidate("small", { weight: 3, plannedCost: 1 });
+  const used = candidate("used", { recentCompute: 1 });
+  const capped = (recencyPenaltyCap: number) =>
+    fair([large, small, used], { ...parameters, recencyPenaltyCap }).name;
+  assert.deepEqual([capped(0.25), capped(1)], ["small", "large"]);
+});
+
 Deno.test("fair counts what a row costs, so that a full batch is not put off for being long", () => {
   const idle = candidate("idle", { recentCompute: 1, frontOrder: 9 });
   const single = candidate("single", { plannedCost: 0.005, frontOrder: 1 });

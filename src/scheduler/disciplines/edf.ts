@@ -1,8 +1,8 @@
 import { type Discipline, isOlder } from "./types.ts";
 
 /**
- * Earliest deadline first: the model with the most urgent request anywhere in its queue. Queues keep
- * their order, so with equal deadlines this is arrival order.
+ * Earliest deadline first: the model with the most urgent request. Queues are in the order of deadlines
+ * themselves, so it is that request which runs; with equal deadlines all of this is arrival order.
  */
 export const edf: Discipline = (candidates) => {
   let best = candidates[0]!;
