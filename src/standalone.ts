@@ -50,6 +50,12 @@ export const BUILD_FILE = "build.json";
 export const PORTABLE_FILE_VARIABLE = "REACTANTSERVER_FILE";
 
 /**
+ * Read by the portable file's first lines: flags for V8 instead of `V8_FLAGS`. A compiled program has its
+ * own baked in, and nothing changes them.
+ */
+export const PORTABLE_V8_FLAGS_VARIABLE = "REACTANTSERVER_V8_FLAGS";
+
+/**
  * How V8 is set up. Allocation, of buffers too, up to this many MiB before it looks for garbage in all of the
  * heap: its own choice follows from how small the heap is, after which every tensor of some MiB starts a
  * collection that costs more than moving the tensor does.
@@ -93,10 +99,14 @@ export function buildInfo(place: Surroundings = surroundings()): BuildInfo {
   return { version: manifest.version, commit, kind: buildKind(place) };
 }
 
-/** How to start this very program again with `args`, for example as a worker of a supervisor. */
+/**
+ * How to start this very program again with `args`, for example as a worker of a supervisor.
+ * @param v8Flags when run from source; for the other kinds see `PORTABLE_V8_FLAGS_VARIABLE`
+ */
 export function selfCommand(
   args: readonly string[],
   place: Surroundings = surroundings(),
+  v8Flags: string = V8_FLAGS,
 ): SelfCommand {
   if (place.isCompiled) return { command: place.executable, args: [...args] };
   if (place.portableFile !== undefined && buildKind(place) === "portable") {
@@ -110,7 +120,7 @@ export function selfCommand(
       "--allow-all",
       "--no-prompt",
       "--quiet",
-      `--v8-flags=${V8_FLAGS}`,
+      `--v8-flags=${v8Flags}`,
       ...["--config", path("deno.json")],
       path("main.ts"),
       ...args,

@@ -85,6 +85,10 @@ Deno.test("selfCommand() starts a source tree with Deno and a package by its own
     assert.equal(command, "/opt/deno");
     assert.equal(args.at(-1), "--help");
     assert.equal(args.at(-2), `${decodeURIComponent(place.root.pathname)}main.ts`);
+    const flags = selfCommand([], place, "--initial-old-space-size=7").args;
+    assert.deepEqual(flags.filter((flag) => flag.startsWith("--v8-flags")), [
+      "--v8-flags=--initial-old-space-size=7",
+    ]);
   });
 });
 

@@ -8,7 +8,7 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { dirname } from "node:path";
-import { V8_FLAGS } from "../../src/standalone.ts";
+import { PORTABLE_V8_FLAGS_VARIABLE, V8_FLAGS } from "../../src/standalone.ts";
 import { PERMISSION_FLAGS } from "./permissions.ts";
 import { CompileError, type Stage } from "./stage.ts";
 
@@ -43,7 +43,9 @@ export async function writePortable(options: PortableOptions): Promise<void> {
     DENO_PACKED_BYTES: String(deno.length),
     DENO_BYTES: String(denoBytes),
     FILES_DIGEST: createHash("sha256").update(listing(stage.folder)).digest("hex"),
-    PERMISSIONS: [...PERMISSION_FLAGS, `--v8-flags=${V8_FLAGS}`].join(" "),
+    PERMISSIONS: PERMISSION_FLAGS.join(" "),
+    ENGINE_FLAGS: V8_FLAGS,
+    ENGINE_FLAGS_VARIABLE: PORTABLE_V8_FLAGS_VARIABLE,
   });
   Deno.mkdirSync(dirname(output), { recursive: true });
   const partial = `${output}.partial`;

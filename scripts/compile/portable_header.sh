@@ -121,4 +121,5 @@ shift 3
 
 export REACTANTSERVER_FILE="$self" DENO_DIR="$home/cache" DENO_NO_UPDATE_CHECK=1 DENO_NO_PACKAGE_JSON=1
 exec "$home/deno" run --quiet --cached-only --no-lock @PERMISSIONS@ \
+  --v8-flags="${@ENGINE_FLAGS_VARIABLE@:-@ENGINE_FLAGS@}" \
   --config "$home/program/deno.json" "$home/program/main.ts" "$@"

@@ -44,6 +44,8 @@ export interface ChildOptions {
   readonly onEnded?: (pid: number) => void;
   /** The state has changed. */
   readonly onState?: (state: ChildState | "down") => void;
+  /** Why a run ended that was not told to, where that is known and the child could not say it. */
+  readonly explainEnd?: (end: { code: number; signal: string | null }) => string | undefined;
 }
 
 /** Where the supervisor's own lines go. */
@@ -134,6 +136,8 @@ export class Child {
             `uptime=${uptimeSeconds.toFixed(1)}s)`,
           { child: this.name },
         );
+        const cause = this.#options.explainEnd?.(ended);
+        if (cause !== undefined) log.warn(cause, { child: this.name });
         // Before its first complete start it failed at what it was told. Later a busy port or a file
         // that is being replaced may look the same, and pass.
         if (ended.code === CONFIG_EXIT_CODE && !this.#hasStarted) {

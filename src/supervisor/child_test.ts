@@ -90,6 +90,31 @@ Deno.test("Child restarts whatever ends, a clean exit too, with growing waits", 
   );
 });
 
+Deno.test("Child says what is known of an end that it could not explain itself", async () => {
+  const world = new World();
+  const ends: unknown[] = [];
+  const child = world.child({
+    maxRestarts: 1,
+    explainEnd: ({ code, signal }) => {
+      ends.push([code, signal]);
+      return signal === "SIGKILL" ? "no memory" : undefined;
+    },
+  });
+  world.onStart = (process, index) => {
+    if (index === 0) process.end(137, "SIGKILL");
+    else process.end(1);
+  };
+  await child.run();
+  assert.deepEqual(ends, [[137, "SIGKILL"], [1, null]]);
+  assert.deepEqual(world.lines.slice(1, 6), [
+    "worker0 exited (code=137, signal=SIGKILL, uptime=0.0s)",
+    "no memory",
+    "restarting worker0 in 1.0s",
+    "started worker0 (pid 2)",
+    "worker0 exited (code=1, signal=none, uptime=0.0s)",
+  ]);
+});
+
 Deno.test("Child counts starts that fail, and waits for them too", async () => {
   const world = new World();
   const child = world.child({ maxRestarts: 2 });

@@ -6,6 +6,7 @@
  */
 
 import { type Environment, RUNTIME_DIR_VARIABLE } from "../config/mod.ts";
+import { groupMemoryBytes } from "../control_group.ts";
 import { ConfigError } from "../errors.ts";
 import {
   CHILD_NAME_VARIABLE,
@@ -13,10 +14,12 @@ import {
   SUPERVISOR_SOCKET_VARIABLE,
 } from "../parent_link.ts";
 import { pause } from "../pause.ts";
-import { selfCommand } from "../standalone.ts";
+import { selfCommand, surroundings } from "../standalone.ts";
 import { Child, type ChildEnd, CONFIG_EXIT_CODE } from "./child.ts";
 import { machineProbes } from "./device_probes.ts";
+import { ExitCauses } from "./exit_causes.ts";
 import { startGuard } from "./guard.ts";
+import { heapSettings } from "./heap_share.ts";
 import { LinkServer } from "./link_server.ts";
 import { LogSink } from "./log_sink.ts";
 import { openNodeFolder } from "./node_folder.ts";
@@ -107,9 +110,15 @@ async function runNode(
     (reason) =>
       log.warn(`no guard for orphans (${reason}); children leave by themselves when this ends`),
   );
+  const memoryBytes = groupMemoryBytes();
+  if (memoryBytes !== undefined) {
+    log.info(`${Math.floor(memoryBytes / 2 ** 20)} MiB of memory for all of this (control group)`);
+  }
+  const heap = heapSettings(memoryBytes, plan.workers.length + (plan.gateway ? 1 : 0));
   // Asked once: when a newer file took the place of this program's, the system knows no path for the one
   // that runs, and a child that is started again is of the newer.
-  const self = selfCommand([]);
+  const self = selfCommand([], surroundings(), heap.v8Flags);
+  const causes = new ExitCauses();
   const children = new Map<string, Child>();
   using link = new LinkServer(
     `${folder.privateFolder}/link.sock`,
@@ -129,6 +138,7 @@ async function runNode(
         return new Deno.Command(self.command, {
           args: [...self.args, ...args],
           env: {
+            ...heap.environment,
             ...environment,
             [SUPERVISOR_SOCKET_VARIABLE]: link.path,
             [CHILD_NAME_VARIABLE]: name,
@@ -146,6 +156,7 @@ async function runNode(
       onStarted: (pid) => guard?.watch(pid),
       onEnded: (pid) => guard?.forget(pid),
       onState,
+      explainEnd: (end) => causes.explain(name, end),
     });
     children.set(name, child);
     return { child, ended: child.run() };

@@ -65,7 +65,10 @@ Deno.test("the portable file", async (t) => {
       const cacheFolder = `${root}/.cache/compile`;
       await writePortable({ stage, output: file, deno: Deno.execPath(), cacheFolder, level: 1 });
       const script = `${fresh("light")}/deno`;
-      Deno.writeTextFileSync(script, "#!/bin/sh\necho started\n");
+      Deno.writeTextFileSync(
+        script,
+        '#!/bin/sh\ncase "$*" in *space-size=7*) echo bounded ;; *) echo started ;; esac\n',
+      );
       await writePortable({ stage, output: light, deno: script, cacheFolder: folder });
       // The file alone has to do from here on.
       Deno.removeSync(stage.folder, { recursive: true });
@@ -188,6 +191,11 @@ Deno.test("the portable file", async (t) => {
         const wrong = await run(file, ["--port", "a b"], env);
         assert.deepEqual([wrong.code, wrong.out], [2, ""]);
         assert.match(wrong.err, /--port must be an integer from 1 to 65535, got "a b"/);
+        const bounded = {
+          HOME: fresh("bounded"),
+          REACTANTSERVER_V8_FLAGS: "--max-old-space-size=7",
+        };
+        assert.equal((await run(light, [], bounded)).out, "bounded");
         // Its plugin is looked for beside the file itself.
         const missing = await run(
           `${folder}/a link`,
