@@ -9,7 +9,7 @@ import type { Backend, DeviceMemory, ProcessMemory, WeightStore } from "../runti
 
 export interface DeviceMemoryOptions {
   readonly backend: Pick<Backend, "platform" | "memory">;
-  readonly weights: Pick<WeightStore, "account" | "budget">;
+  readonly weights: Pick<WeightStore, "account" | "budget" | "hostPoolBytes">;
   /** What the driver says of this process; `undefined` on a CPU. */
   readonly process: Pick<ProcessMemory, "bytes"> | undefined;
 }
@@ -34,13 +34,15 @@ function allocatorMemory(backend: DeviceMemoryOptions["backend"]): DeviceMemory 
   }
 }
 
-function hostMemory({ account, budget }: DeviceMemoryOptions["weights"]): DeviceMemoryReading {
+function hostMemory(
+  { account, budget, hostPoolBytes }: DeviceMemoryOptions["weights"],
+): DeviceMemoryReading {
   return {
     inUseBytes: account.inUseBytes,
     peakInUseBytes: account.peakBytes,
     // The size that the configuration gives the device, if it does.
     limitBytes: budget.arenaBytes > 0 ? budget.arenaBytes : memoryLimitBytes(),
-    poolBytes: undefined,
+    poolBytes: hostPoolBytes,
     processUsedBytes: Deno.memoryUsage().rss,
   };
 }

@@ -3,11 +3,12 @@ import { memoryLimitBytes } from "../control_group.ts";
 import type { DeviceMemory, WeightStore } from "../runtime/mod.ts";
 import { readDeviceMemory } from "./device_memory.ts";
 
-function weightsOf(arenaBytes: number): Pick<WeightStore, "account" | "budget"> {
+function weightsOf(arenaBytes: number): Pick<WeightStore, "account" | "budget" | "hostPoolBytes"> {
   return {
     account: { inUseBytes: 30, peakBytes: 40 },
     budget: { arenaBytes },
-  } as unknown as Pick<WeightStore, "account" | "budget">;
+    hostPoolBytes: arenaBytes > 0 ? 50 : undefined,
+  } as unknown as Pick<WeightStore, "account" | "budget" | "hostPoolBytes">;
 }
 
 Deno.test("a CPU's device memory is what the worker gives out, of the size it is configured to have", async () => {
@@ -21,7 +22,7 @@ Deno.test("a CPU's device memory is what the worker gives out, of the size it is
     inUseBytes: 30,
     peakInUseBytes: 40,
     limitBytes: 100,
-    poolBytes: undefined,
+    poolBytes: 50,
   });
   const resident = Deno.memoryUsage().rss;
   assert.ok(Math.abs(processUsedBytes! - resident) < resident / 2, `${processUsedBytes}`);

@@ -104,7 +104,9 @@ export class WeightStore implements AsyncDisposable {
       backend,
       logger,
       hostStore: new HostStore({ sharedMode: this.hasCache ? sharedMode : undefined, logger }),
-      arena: this.hasCache && backend.adopt ? new HostArena(arena!.bytes) : undefined,
+      arena: this.hasCache && backend.adopt
+        ? new HostArena({ limitBytes: arena!.bytes })
+        : undefined,
       ledger: this.#ledger,
       queue: this.#queue,
       gate: this.#gate,
@@ -281,6 +283,16 @@ export class WeightStore implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const attached of [...this.#attached]) attached[Symbol.dispose]();
     while (this.#closing.size > 0) await Promise.all(this.#closing);
+    this.#services.arena?.[Symbol.dispose]();
+  }
+
+  /**
+   * Host memory that weights on a device which computes there take, and what is kept for the next ones;
+   * `undefined` for other devices, and where nothing ever leaves the device.
+   */
+  get hostPoolBytes(): number | undefined {
+    const { arena } = this.#services;
+    return arena && arena.usedBytes + arena.freeBytes;
   }
 
   #detach(unit: WeightUnit, attached: ModelWeights): void {
