@@ -6,6 +6,7 @@ import type { Logger } from "../log.ts";
 import type { Backend } from "./backend.ts";
 import { announceNumerics } from "./compiler_choices.ts";
 import { openPjrtBackend } from "./pjrt/backend.ts";
+import { DeviceOrdinalError } from "./pjrt/client.ts";
 
 /** Opens the client and device a configuration asks for. */
 type BackendFactory = (runtime: RuntimeConfig, logger: Logger) => Promise<Backend>;
@@ -33,8 +34,9 @@ const BACKENDS = {
 } as const satisfies Record<BackendName, BackendFactory>;
 
 /**
- * Opens the configured backend. Where a fallback is allowed and CUDA cannot be had, for whatever reason,
- * it warns and opens device 0 of the CPU plugin that setup fetched.
+ * Opens the configured backend. Where a fallback is allowed and CUDA cannot be had, it warns and opens
+ * device 0 of the CPU plugin that setup fetched. An ordinal beyond the devices there are is a mistake, and
+ * no reason to serve from elsewhere.
  * @throws {ConfigError} when the plugin cannot be used or the device does not exist
  * @throws {UnavailableError} when the plugin cannot create a client, which may pass
  */
@@ -43,6 +45,7 @@ export async function openBackend(runtime: RuntimeConfig, logger: Logger): Promi
     return await BACKENDS[runtime.backend](runtime, logger);
   } catch (error) {
     if (runtime.backend === "cpu" || !runtime.allowCpuFallback) throw error;
+    if (error instanceof DeviceOrdinalError) throw error;
     if (runtime.numerics === "tf32") {
       throw new ConfigError(
         `There is no CUDA device (${messageOf(error)}), and the CPU that ` +

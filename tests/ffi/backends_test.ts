@@ -43,6 +43,18 @@ Deno.test("openBackend() fails without CUDA when no fallback is allowed", async 
   );
 });
 
+Deno.test("openBackend() does not fall back for an ordinal beyond the devices that there are", async () => {
+  await assert.rejects(
+    openBackend(
+      runtime({ backend: "cuda", deviceOrdinal: 99, allowCpuFallback: true }),
+      silentLogger,
+    ),
+    (error) =>
+      error instanceof ConfigError &&
+      /device_ordinal 99 is out of range.*\d+ device/.test(error.message),
+  );
+});
+
 const setupPlugin = new URL("../../.cache/pjrt/xla_cpu_pjrt.so", import.meta.url);
 
 Deno.test({
@@ -53,12 +65,12 @@ Deno.test({
   fn: async () => {
     const lines: string[] = [];
     const logger = new Logger({ format: "json", write: (line) => lines.push(line) });
-    const wanted = runtime({ backend: "cuda", deviceOrdinal: 7, allowCpuFallback: true });
+    const wanted = runtime({ backend: "cuda", deviceOrdinal: 1, allowCpuFallback: true });
     await using backend = await openBackend(wanted, logger);
     assert.equal(backend.platform, "cpu");
     assert.equal(lines.length, 1);
     const { level, reason } = JSON.parse(lines[0]!);
     assert.equal(level, "warn");
-    assert.match(reason, /device_ordinal 7 is out of range/);
+    assert.match(reason, /is for cpu, the backend is cuda/);
   },
 });

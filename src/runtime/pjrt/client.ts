@@ -29,6 +29,9 @@ export type CreateOption =
   | { readonly float: number }
   | readonly number[];
 
+/** There are devices, but not as many: a mistake of the configuration, not a device that is lost. */
+export class DeviceOrdinalError extends ConfigError {}
+
 /** States: open, closing (no new work; what is in flight finishes), closed. */
 export class PjrtClient {
   readonly plugin: PjrtPlugin;
@@ -109,7 +112,8 @@ export class PjrtClient {
   /**
    * Creates the native client, off the event loop, and picks addressable device `deviceOrdinal`.
    * @throws {PjrtError} when the plugin cannot (no such GPU, driver too old, out of memory)
-   * @throws {ConfigError} when there is no device with that ordinal
+   * @throws {DeviceOrdinalError} when there are devices, but not that one
+   * @throws {ConfigError} when there are none
    */
   static async create(
     plugin: PjrtPlugin,
@@ -125,9 +129,11 @@ export class PjrtClient {
     const device = devices[deviceOrdinal];
     if (device === undefined) {
       await destroyClient(api, address);
-      throw new ConfigError(
-        `device_ordinal ${deviceOrdinal} is out of range: PJRT plugin ` +
-          `${JSON.stringify(plugin.path)} reports ${devices.length} device(s)`,
+      const name = JSON.stringify(plugin.path);
+      if (devices.length === 0) throw new ConfigError(`PJRT plugin ${name} reports no device`);
+      throw new DeviceOrdinalError(
+        `device_ordinal ${deviceOrdinal} is out of range: PJRT plugin ${name} reports ` +
+          `${devices.length} device(s); give one from 0 to ${devices.length - 1}`,
       );
     }
     return new PjrtClient(plugin, address, device);
