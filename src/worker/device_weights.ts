@@ -1,8 +1,9 @@
 /** A worker's weight store as its configuration and its device want it. */
 
 import type { Origins, ServerConfig } from "../config/mod.ts";
+import { groupMemoryBytes, groupMemoryUsed } from "../control_group.ts";
 import type { Logger } from "../log.ts";
-import { type Arena, type Backend, WeightStore } from "../runtime/mod.ts";
+import { type Arena, type Backend, MemoryRoom, WeightStore } from "../runtime/mod.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
 
 export interface DeviceWeightsOptions {
@@ -36,6 +37,7 @@ export function openWeightStore(options: DeviceWeightsOptions): WeightStore {
     sharedMode: runtime.sharedHostWeights
       ? Number.parseInt(runtime.sharedHostWeightsMode, 8)
       : undefined,
+    room: roomOf(config),
     onChange: () => scheduler.wake(),
   });
   if (!store.hasCache) warnWithoutBudget(options);
@@ -87,6 +89,17 @@ function arenaOf({ runtime }: ServerConfig, backend: Backend): Arena | undefined
     bytes: Math.floor(memFraction * deviceMemoryBytes),
     from: `${memFraction} of the ${deviceMemoryBytes} bytes of runtime.device_memory_bytes`,
   };
+}
+
+/** Of the control group around this process, if there is one that bounds it. */
+function roomOf({ runtime: { memFraction } }: ServerConfig): MemoryRoom | undefined {
+  const groupBytes = groupMemoryBytes();
+  if (groupBytes === undefined) return undefined;
+  return new MemoryRoom({
+    limitBytes: Math.floor(memFraction * groupBytes),
+    from: `runtime.mem_fraction, ${memFraction}, of what the control group allows`,
+    usedBytes: () => groupMemoryUsed(),
+  });
 }
 
 function warnWithoutBudget(options: DeviceWeightsOptions): void {

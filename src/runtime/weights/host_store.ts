@@ -8,6 +8,7 @@ import { messageOf } from "../../errors.ts";
 import type { Weights } from "../../bundle/mod.ts";
 import type { Logger } from "../../log.ts";
 import { fillLayout, layOut } from "./host_layout.ts";
+import type { MemoryRoom } from "./memory_room.ts";
 import { acquireRegion, regionKey } from "./shared_region.ts";
 
 /** Weights in host memory. Views end with it. */
@@ -28,6 +29,8 @@ export interface HostStoreOptions {
   /** Permission bits of shared regions; `undefined`: every copy is private. */
   readonly sharedMode: number | undefined;
   readonly logger: Logger;
+  /** The host memory there is, where it is bounded. */
+  readonly room?: MemoryRoom | undefined;
 }
 
 export class HostStore {
@@ -41,6 +44,7 @@ export class HostStore {
    * Makes a host copy. Where a shared one cannot be had, a private one is made and the log says why.
    * @param model for the log
    * @throws {BundleError} when the file is changed meanwhile
+   * @throws {ResourceExhaustedError} when there is no room for it
    * @throws {SystemCallError} when there is no memory
    */
   async materialise(model: string, weights: Weights): Promise<HostCopy> {
@@ -57,12 +61,13 @@ export class HostStore {
         });
       }
     }
-    return await this.keepPrivate(weights);
+    return await this.keepPrivate(model, weights);
   }
 
   /** Makes a host copy of this process alone. @throws as `materialise` does */
-  keepPrivate(weights: Weights): Promise<HostCopy> {
-    return keepPrivate(weights);
+  async keepPrivate(model: string, weights: Weights): Promise<HostCopy> {
+    using _room = await this.#options.room?.claim(model, weights.byteLength);
+    return await keepPrivate(weights);
   }
 
   async #share(model: string, weights: Weights, mode: number): Promise<HostCopy> {
@@ -73,6 +78,7 @@ export class HostStore {
       source: { model, path: weights.path, identity: weights.fileIdentity },
       mode,
       logger: this.#options.logger,
+      claim: () => this.#options.room?.claim(model, layout.byteLength),
       fill: (target, start) => fillLayout(weights, layout, target, start),
     });
     this.#options.logger.debug("shared weights", {

@@ -15,3 +15,4 @@ export {
   type WeightStoreOptions,
 } from "./weight_store.ts";
 export type { WeightUse } from "./weight_unit.ts";
+export { MemoryRoom, type MemoryRoomOptions } from "./memory_room.ts";

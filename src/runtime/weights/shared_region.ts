@@ -46,6 +46,8 @@ export interface RegionRequest {
   readonly logger: Logger;
   /** How long another process may take to fill it. Default: long enough for a slow disk. */
   readonly patienceMs?: number;
+  /** Called before a new one takes memory, and disposed when it has it; rejects where there is none. */
+  readonly claim?: () => Promise<Disposable> | undefined;
   /** Writes the contents from byte `start` of the mapping on. */
   readonly fill: (target: Mapping, start: number) => Promise<void>;
 }
@@ -79,6 +81,7 @@ export function regionName(key: Uint8Array): string {
 /**
  * Maps the region of a key, filling it first where that has not been done; waits while another process
  * does.
+ * @throws what `claim` and `fill` throw
  * @throws {SystemCallError} when there is no room for it (`ENOSPC`), it may not be opened or users may
  *   write to it whom its mode is to keep out (`EACCES`), or another process does not finish it (`EAGAIN`)
  */
@@ -203,6 +206,7 @@ function isOfTrusted({ uid, gid, mode: given }: Deno.FileInfo, mode: number): bo
 async function fill(object: SharedObject, request: RegionRequest): Promise<boolean> {
   const { key, byteLength, source, logger } = request;
   try {
+    using _room = await request.claim?.();
     await object.reserve(HEADER_BYTES + byteLength);
     using mapping = mapGuarded(object, HEADER_BYTES + byteLength, true);
     await request.fill(mapping, HEADER_BYTES);

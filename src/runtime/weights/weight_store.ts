@@ -15,6 +15,7 @@ import { type Budget, budgetTable, solveBudget } from "./budget.ts";
 import { HostArena } from "./host_arena.ts";
 import { HostStore } from "./host_store.ts";
 import { LoadQueue } from "./load_queue.ts";
+import type { MemoryRoom } from "./memory_room.ts";
 import { ModelWeights } from "./model_weights.ts";
 import { ResidencyLedger } from "./residency_ledger.ts";
 import { sweepRegions } from "./shared_region.ts";
@@ -44,6 +45,8 @@ export interface WeightStoreOptions {
   readonly isExternallyManaged: boolean;
   /** Permission bits of shared host copies; `undefined`: every copy is private. */
   readonly sharedMode: number | undefined;
+  /** The host memory that weights find their place in, where that is bounded. */
+  readonly room?: MemoryRoom | undefined;
   /** Told when a model that could not run may be able to now. */
   readonly onChange: () => void;
 }
@@ -89,7 +92,7 @@ export class WeightStore implements AsyncDisposable {
   #compactions = 0;
 
   constructor(options: WeightStoreOptions) {
-    const { arena, fraction, backend, logger, sharedMode } = options;
+    const { arena, fraction, backend, logger, sharedMode, room } = options;
     this.#options = options;
     this.hasCache = arena !== undefined && fraction > 0;
     this.isExternallyManaged = this.hasCache && options.isExternallyManaged;
@@ -103,7 +106,13 @@ export class WeightStore implements AsyncDisposable {
     this.#services = {
       backend,
       logger,
-      hostStore: new HostStore({ sharedMode: this.hasCache ? sharedMode : undefined, logger }),
+      hostStore: new HostStore({
+        sharedMode: this.hasCache ? sharedMode : undefined,
+        logger,
+        room,
+      }),
+      // An arena's size is what somebody chose; it is not asked again for every part of it.
+      room: backend.platform === "cpu" && !this.hasCache ? room : undefined,
       arena: this.hasCache && backend.adopt
         ? new HostArena({ limitBytes: arena!.bytes })
         : undefined,

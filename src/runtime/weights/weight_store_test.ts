@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { ResourceExhaustedError, UnavailableError } from "../../errors.ts";
+import { Logger } from "../../log.ts";
+import { MemoryRoom } from "./memory_room.ts";
 import type { ModelWeights } from "./model_weights.ts";
 import { dispatch, Fixture, TENSOR } from "./testing.ts";
 
@@ -11,6 +13,47 @@ Deno.test("WeightStore without a budget keeps everything on the device", async (
   assert.equal(fixture.store.reading(), undefined);
   assert.deepEqual(await fixture.store.compact([a]), { reloaded: 0, residentBytes: 0 });
   assert.equal(fixture.buffers, 2);
+});
+
+Deno.test("WeightStore refuses weights that host memory has no room for; the others stay", async () => {
+  await using fixture: Fixture = new Fixture({
+    room: new MemoryRoom({
+      limitBytes: 2 * TENSOR,
+      from: "the test",
+      usedBytes: () => fixture.buffers * TENSOR,
+    }),
+  });
+  const [a, b] = await Promise.all([fixture.attach("a"), fixture.attach("b")]);
+  await assert.rejects(fixture.attach("c"), (error) => {
+    assert.ok(error instanceof ResourceExhaustedError);
+    assert.match(
+      error.message,
+      /^The weights of model "c" take 0\.0 MiB of memory, and 0\.0 MiB are left/,
+    );
+    return true;
+  });
+  await dispatch(a);
+  await dispatch(b);
+  b[Symbol.dispose]();
+  assert.ok((await fixture.attach("d")).isResident);
+});
+
+Deno.test("WeightStore keeps no host copy that there is no room for, and reads the file instead", async () => {
+  const warned: string[] = [];
+  let used = 0;
+  await using fixture = new Fixture({
+    arenaBytes: 8 * TENSOR,
+    room: new MemoryRoom({ limitBytes: TENSOR, from: "the test", usedBytes: () => used }),
+    logger: new Logger({ write: (line) => warned.push(line), level: "warn", format: "text" }),
+  });
+  const a = await fixture.attach("a");
+  used = TENSOR;
+  const b = await fixture.attach("b");
+  assert.deepEqual([a.isHostResident, b.isHostResident], [true, false]);
+  await dispatch(b);
+  assert.ok(b.isResident);
+  assert.equal(warned.length, 1);
+  assert.match(warned[0]!, /no host copy of weights is kept, every load reads the file.*model=b/);
 });
 
 Deno.test("WeightStore brings weights in when they are asked for, and lets the oldest go", async () => {

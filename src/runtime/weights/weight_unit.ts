@@ -6,7 +6,7 @@
 
 import type { Weights } from "../../bundle/mod.ts";
 import type { ResidencyFloor } from "../../config/mod.ts";
-import { messageOf, UnavailableError } from "../../errors.ts";
+import { messageOf, ResourceExhaustedError, UnavailableError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Backend, DeviceBuffer } from "../backend.ts";
 import type { DeviceAccount } from "../device_account.ts";
@@ -14,6 +14,7 @@ import { copyToDevice, type DeviceCopy } from "./device_copy.ts";
 import type { HostArena } from "./host_arena.ts";
 import type { HostCopy, HostStore } from "./host_store.ts";
 import type { LoadQueue } from "./load_queue.ts";
+import type { MemoryRoom } from "./memory_room.ts";
 import type { ResidencyLedger } from "./residency_ledger.ts";
 import type { TransferGate } from "./transfer_gate.ts";
 
@@ -24,6 +25,8 @@ export interface UnitServices {
   readonly hostStore: HostStore;
   /** Where a device that computes in host memory keeps weights that come and go. */
   readonly arena: HostArena | undefined;
+  /** The host memory that weights on the device take, where they do and it is bounded. */
+  readonly room: MemoryRoom | undefined;
   readonly ledger: ResidencyLedger<WeightUnit>;
   readonly queue: LoadQueue<WeightUnit>;
   readonly gate: TransferGate;
@@ -266,7 +269,7 @@ export class WeightUnit {
     ledger.unpin(this);
     this.#services.resolve();
     if (this.floor === "system" && hasCache) {
-      this.#host ??= await hostStore.materialise(this.model, this.weights);
+      this.#host ??= await this.#hostCopy(() => hostStore.materialise(this.model, this.weights));
     } else if (this.#host) {
       // A load may be reading from it.
       await this.#loading?.catch(() => {});
@@ -277,12 +280,13 @@ export class WeightUnit {
   }
 
   async #load(isUrgent: boolean): Promise<void> {
-    const { queue, gate, ledger, account } = this.#services;
+    const { queue, gate, ledger, account, room } = this.#services;
     if (!await queue.enter(this, isUrgent)) return;
     await gate.pass(async () => {
       const startMs = performance.now();
       account.take(this.deviceBytes);
       try {
+        using _room = await room?.claim(this.model, this.deviceBytes);
         this.#copy = await this.#copyToDevice();
       } catch (error) {
         account.give(this.deviceBytes);
@@ -317,7 +321,21 @@ export class WeightUnit {
     });
     this.#host[Symbol.dispose]();
     this.#host = undefined;
-    this.#host = await hostStore.keepPrivate(this.weights);
+    this.#host = await this.#hostCopy(() => hostStore.keepPrivate(this.model, this.weights));
+  }
+
+  /** A host copy; none where there is no room for one, and every load reads the file. */
+  async #hostCopy(make: () => Promise<HostCopy>): Promise<HostCopy | undefined> {
+    try {
+      return await make();
+    } catch (error) {
+      if (!(error instanceof ResourceExhaustedError)) throw error;
+      this.#services.logger.warn("no host copy of weights is kept, every load reads the file", {
+        model: this.model,
+        reason: error.message,
+      });
+      return undefined;
+    }
   }
 
   async #copyOnce(): Promise<DeviceCopy> {
