@@ -1,6 +1,7 @@
 /** Watches a node from outside: its metrics page, its supervisor's entry in /proc, shared memory. */
 
 import { samplesIn, sumsIn } from "../../src/loadgen/scrape.ts";
+import { memoryOfFamily, threadsOfFamily } from "./process_memory.ts";
 
 /**
  * One look, as a line of the CSV has it. The first seven are the columns of the soak monitor for GPUs; on CPU workers they mean what
@@ -31,10 +32,16 @@ export interface Reading {
   readonly requests: number;
   /** Refused by workers and gateway. */
   readonly shed: number;
-  /** What V8 has taken for JavaScript heaps, in use or not: it takes it in steps of up to 24 MiB. */
-  readonly heap_reserved_mib: number;
+  /** Of `worker_mem`, pages of JavaScript heaps: V8 takes them in steps of up to 24 MiB. */
+  readonly heap_pages_mib: number;
   /** Of `worker_mem`, pages of shared memory, counted in each process that touched them: weights, regions. */
   readonly shared_mib: number;
+  /** Of `worker_mem`, what CPU workers keep for weights, in use or not: their device's memory. */
+  readonly pool_mib: number;
+  /** What V8 has taken for the heaps of hook threads. */
+  readonly hook_heap_mib: number;
+  /** Of all processes of the node. */
+  readonly threads: number;
 }
 
 /** A look with what no line of the CSV has room for. */
@@ -61,8 +68,11 @@ export const COLUMNS = [
   "weight_evicts",
   "requests",
   "shed",
-  "heap_reserved_mib",
+  "heap_pages_mib",
   "shared_mib",
+  "pool_mib",
+  "hook_heap_mib",
+  "threads",
 ] as const satisfies readonly (keyof Reading)[];
 
 /** What a monitor watches. */
@@ -85,10 +95,10 @@ const FAMILIES = [
   "worker_requests_total",
   "worker_requests_shed_total",
   "gateway_requests_shed_total",
-  "process_resident_memory_bytes",
   "process_cpu_seconds_total",
   "process_open_fds",
-  "v8_heap_total_bytes",
+  "worker_device_memory_pool_bytes",
+  "worker_hook_heap_bytes",
 ] as const;
 
 const HEAP = "v8_heap_used_bytes";
@@ -119,6 +129,7 @@ export class Monitor {
     const sums = sumsIn(page, FAMILIES);
     const sum = (family: (typeof FAMILIES)[number]) => sums.get(family)!;
     const supervisor = processFigures(supervisorPid);
+    const memory = memoryOfFamily(supervisorPid);
     const now = {
       atMs: performance.now(),
       computeSeconds: sum("worker_compute_seconds_total"),
@@ -139,7 +150,7 @@ export class Monitor {
         sum("worker_resident_weight_bytes"),
       ) / MIB,
       gpu_util_pct: rate("computeSeconds") / workers,
-      worker_mem: (sum("process_resident_memory_bytes") + supervisor.bytes) / MIB,
+      worker_mem: memory.residentBytes / MIB,
       worker_cpu_pct: rate("cpuSeconds"),
       shm_regions: sharedMemoryObjects(),
       heap_mib: [...heaps.values()].reduce((total, value) => total + value, 0),
@@ -151,8 +162,11 @@ export class Monitor {
       requests: sum("worker_requests_total"),
       shed: sum("worker_requests_shed_total") +
         sum("gateway_requests_shed_total"),
-      heap_reserved_mib: sum("v8_heap_total_bytes") / MIB,
-      shared_mib: sharedBytesOfChildren(supervisorPid) / MIB,
+      heap_pages_mib: memory.heapPageBytes / MIB,
+      shared_mib: memory.sharedBytes / MIB,
+      pool_mib: sum("worker_device_memory_pool_bytes") / MIB,
+      hook_heap_mib: sum("worker_hook_heap_bytes") / MIB,
+      threads: threadsOfFamily(supervisorPid),
     };
   }
 }
@@ -178,35 +192,16 @@ async function fetchPage(url: string): Promise<string | undefined> {
 
 function processFigures(pid: number) {
   try {
-    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
     const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
     // Fields 14 and 15 of proc_pid_stat(5); what follows the name begins with field 3.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return {
-      bytes: Number(/^VmRSS:\s*(\d+)/m.exec(status)?.[1] ?? 0) * 1024,
       cpuSeconds: (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND,
       descriptors: [...Deno.readDirSync(`/proc/${pid}/fd`)].length,
     };
   } catch {
-    return { bytes: 0, cpuSeconds: 0, descriptors: 0 };
+    return { cpuSeconds: 0, descriptors: 0 };
   }
-}
-
-/** Resident pages of shared memory of the processes that another one started. */
-function sharedBytesOfChildren(parentPid: number): number {
-  let bytes = 0;
-  for (const { name } of Deno.readDirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const status = Deno.readTextFileSync(`/proc/${name}/status`);
-      const figure = (field: string) =>
-        Number(new RegExp(`^${field}:\\s*(\\d+)`, "m").exec(status)?.[1] ?? 0);
-      if (figure("PPid") === parentPid) bytes += 1024 * figure("RssShmem");
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-  return bytes;
 }
 
 function sharedMemoryObjects(): number {

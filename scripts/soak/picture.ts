@@ -21,8 +21,12 @@ const STRIPS: readonly Strip[] = [
     title: "Memory, MiB",
     lines: [
       { label: "resident, all processes", color: BLUE, value: (r) => r.worker_mem },
-      { label: "JavaScript heaps", color: ORANGE, value: (r) => r.heap_mib },
-      { label: "weights on devices", color: GREEN, value: (r) => r.gpu_mem_used_mib },
+      {
+        label: "beside heaps, shared pages and weights",
+        color: GREEN,
+        value: (r) => r.worker_mem - r.heap_pages_mib - r.shared_mib - r.pool_mib,
+      },
+      { label: "JavaScript heaps in use", color: ORANGE, value: (r) => r.heap_mib },
     ],
   },
   {

@@ -19,8 +19,14 @@ export interface Rig {
 
 /** Models of `HEAVY_BYTES` that fit the single worker's device beside programs' scratch. */
 const FITTING = 4;
-/** Device seconds between repacks in the compose file; a short soak takes a tenth of its time. */
-const REBALANCE_SECONDS = 60;
+/**
+ * A repack comes after as many device seconds: a 60th of the soak, at most what the compose file has. A dozen
+ * or more in ten minutes show what each of them may keep, and every worker has soon had every model.
+ */
+const REBALANCE_SHARE = 1 / 60;
+const REBALANCE_AT_MOST_SECONDS = 60;
+/** So that a short soak does something else too. */
+const REBALANCE_AT_LEAST_SECONDS = 3;
 
 export const RIGS: Readonly<Record<RigName, Rig>> = {
   single: {
@@ -59,7 +65,10 @@ function packed(count: string, workers: number): Rig {
       REACTANT_GATEWAY_SCHEDULING_MODE: "lpt_packing",
       REACTANT_GATEWAY_SCHEDULING_DEFAULT_REPLICAS: "1",
       REACTANT_GATEWAY_SCHEDULING_REBALANCE_COMPUTE_SECONDS: String(
-        Math.max(1, Math.min(REBALANCE_SECONDS, Math.round(seconds / 10))),
+        Math.min(
+          REBALANCE_AT_MOST_SECONDS,
+          Math.max(REBALANCE_AT_LEAST_SECONDS, Math.round(seconds * REBALANCE_SHARE)),
+        ),
       ),
       REACTANT_GATEWAY_SCHEDULING_FIRST_REBALANCE_COMPUTE_SECONDS: "0",
     }),

@@ -42,12 +42,16 @@ export interface SoakResult {
 
 /**
  * Growth over the measured time that is no leak. What is always allowed is less than a leak of 1 MiB (or one
- * descriptor, or one handle) a minute comes to in a soak of ten. Besides, a heap may grow to half its bound,
- * where V8 first looks for what is garbage in all of it. What V8 has taken for heaps is left out of resident
- * memory: it takes whole steps once a heap was busy, and never more than the bound. So are pages of shared
- * memory, since a model that moves to another worker has its weights counted there too.
+ * descriptor, one handle or one thread) a minute comes to in a soak of ten. Besides, a heap may grow to half
+ * its bound, where V8 first looks for what is garbage in all of it.
+ *
+ * Left out of resident memory is what is judged by itself, or bounded: the pages of heaps, which V8 takes in
+ * whole steps and keeps for a while when they are empty; pages of shared memory, since a model that moves
+ * to another worker has its weights counted there too; and what a CPU worker has as its device's memory.
  */
 const RESIDENT = { always: 4, settling: 64, unit: "MiB" };
+const HOOK_HEAPS = { always: 4, settling: 64, unit: "MiB" };
+const THREADS = { always: 3, settling: 21, unit: "threads" };
 const HEAP = { always: 2, unit: "MiB" };
 const DESCRIPTORS = { always: 3, settling: 21, unit: "open" };
 const HANDLES = { always: 3, settling: 21, unit: "alive" };
@@ -224,11 +228,13 @@ export function judge(
   });
   const growths = [
     growth(
-      "resident memory beside JavaScript heaps",
+      "resident memory beside heaps, shared pages and weights",
       { ...RESIDENT, settling: rig.processes * RESIDENT.settling },
-      (look) => look.worker_mem - look.heap_reserved_mib - look.shared_mib,
+      (look) => look.worker_mem - look.heap_pages_mib - look.shared_mib - look.pool_mib,
     ),
     ...heaps,
+    growth("heaps of hook threads", HOOK_HEAPS, ({ hook_heap_mib }) => hook_heap_mib),
+    growth("threads", THREADS, ({ threads }) => threads),
     growth("descriptors", DESCRIPTORS, ({ open_fds }) => open_fds),
     growth("native handles", HANDLES, ({ native_handles }) => native_handles),
     growth("device memory", DEVICE, ({ gpu_mem_used_mib }) => gpu_mem_used_mib),

@@ -25,8 +25,11 @@ function readings(change: (second: number) => Partial<Look> = () => ({})): Look[
       weight_evicts: second,
       requests: 100 * second,
       shed: 0,
-      heap_reserved_mib: 110,
+      heap_pages_mib: 110,
       shared_mib: 20,
+      pool_mib: 24,
+      hook_heap_mib: 40 + second % 3,
+      threads: 90,
       ...change(second),
     };
   });
@@ -67,12 +70,14 @@ Deno.test("judge() finds a leak of each kind, and nothing in what fills up durin
     [
       "worker_mem",
       (second) => 500 + grown(second),
-      /resident memory beside JavaScript heaps: \+\d+\.\d MiB .*LEAK/,
+      /resident memory beside heaps.*: \+\d+\.\d MiB .*LEAK/,
     ],
     ["open_fds", (second) => 80 + Math.floor(grown(second)), /descriptors: .*LEAK/],
     ["native_handles", (second) => 120 + Math.floor(grown(second)), /native handles: .*LEAK/],
     ["gpu_mem_used_mib", (second) => 8 + grown(second), /device memory: .*LEAK/],
     ["shm_regions", (second) => 1 + Math.floor(grown(second)), /shared-memory objects: .*LEAK/],
+    ["hook_heap_mib", (second) => 40 + grown(second), /heaps of hook threads: .*LEAK/],
+    ["threads", (second) => 90 + Math.floor(grown(second)), /threads: .*LEAK/],
   ];
   for (const [column, value, message] of leaks) {
     assert.match(failures(SINGLE, readings((second) => ({ [column]: value(second) }))), message);
@@ -91,26 +96,27 @@ Deno.test("judge() finds the one process whose heap grows while all of them are 
     readings((second) => ({
       heaps: new Map([["a", 15 + share * second / 20]]),
       worker_mem: 500 + share * second / 20,
-      heap_reserved_mib: 110 + share * second / 20,
+      heap_pages_mib: 110 + share * second / 20,
       weight_evicts: 0,
     }));
   assert.equal(failures(PAIR, lying(1)), "");
   assert.match(failures(PAIR, lying(2)), /^FAIL JavaScript heap a: .*LEAK$/);
 });
 
-Deno.test("judge() takes what V8 reserves and pages that are shared for no leak, but memory beside them", () => {
+Deno.test("judge() takes heap pages, shared pages and blocks for weights for no leak, but memory beside them", () => {
   const steps = (second: number) => second < 200 ? 0 : second < 300 ? 24 : 48;
   const growing = (perMinute: number) =>
     readings((second) => ({
-      worker_mem: 500 + 2 * steps(second) + perMinute * second / 60,
-      heap_reserved_mib: 110 + steps(second),
+      worker_mem: 500 + 3 * steps(second) + perMinute * second / 60,
+      heap_pages_mib: 110 + steps(second),
       shared_mib: 20 + steps(second),
+      pool_mib: 24 + steps(second),
       weight_evicts: 0,
     }));
   assert.equal(failures(PAIR, growing(0)), "");
   assert.match(
     failures(PAIR, growing(1)),
-    /^FAIL resident memory beside JavaScript heaps: .*LEAK$/,
+    /^FAIL resident memory beside heaps.*: .*LEAK$/,
   );
 });
 
@@ -130,7 +136,7 @@ Deno.test("a reading is a line of CSV under the columns of the GPU monitor and o
   const [reading] = readings(() => ({ worker_mem: 500.26 }));
   assert.equal(
     csvLine(reading!),
-    "1767225600,2026-01-01T00:00:00.000Z,8,40,500.3,90,1,60,80,120,0,0,0,0,110,20",
+    "1767225600,2026-01-01T00:00:00.000Z,8,40,500.3,90,1,60,80,120,0,0,0,0,110,20,24,40,90",
   );
 });
 
