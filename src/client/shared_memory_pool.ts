@@ -136,7 +136,7 @@ function claimPages(key: string, byteLength: number): void {
   } catch (error) {
     throw new ResourceExhaustedError(
       `There are no ${byteLength} bytes of shared memory to be had in ${OBJECTS_FOLDER}: ` +
-        messageOf(error),
+        `${messageOf(error)}; give it more room (--shm-size in a container)`,
       { cause: error },
     );
   }
