@@ -14,13 +14,15 @@ const PROGRESS_INTERVAL_MS = 500;
 export async function download(
   options: InstallOptions & { readonly into: string },
 ): Promise<string> {
-  const { python, plugin, into, report } = options;
-  await requirePip(python);
-  const wheels = `${into}/wheel`;
+  const { plugin, into, report } = options;
+  const python = await pythonWithPip(options.python, `${into}/venv`);
+  const work = `${into}/pip`;
+  const wheels = `${work}/wheel`;
+  Deno.mkdirSync(work);
   const progress = () =>
     report.progress(
       `downloading ${plugin.requirement}: ${
-        Math.min(Math.round(bytesBelow(into) / MEGABYTE), plugin.megabytes)
+        Math.min(Math.round(bytesBelow(work) / MEGABYTE), plugin.megabytes)
       } of ${plugin.megabytes} MB`,
     );
   progress();
@@ -40,7 +42,7 @@ export async function download(
       "--retries=2",
       "--timeout=20",
       plugin.requirement,
-    ], { TMPDIR: into });
+    ], { TMPDIR: work });
     if (!success) throw new SetupError(explain(plugin.requirement, stderr));
   } finally {
     clearInterval(timer);
@@ -52,12 +54,18 @@ export async function download(
   return `${wheels}/${wheel.name}`;
 }
 
-async function requirePip(python: string): Promise<void> {
-  const { success, stderr } = await runPython(python, ["-m", "pip", "--version"]);
-  if (success) return;
+const HOW_TO_GET_PIP = "(Debian and Ubuntu: apt install python3-venv), name another Python with " +
+  "PYTHON=PATH, or give a plugin with REACTANT_PJRT_PLUGIN=PATH";
+
+/** A Python that has pip: the one named, else an environment that is made for it in `venv`. */
+async function pythonWithPip(python: string, venv: string): Promise<string> {
+  const own = await runPython(python, ["-m", "pip", "--version"]);
+  if (own.success) return python;
+  const made = await runPython(python, ["-m", "venv", venv]);
+  if (made.success) return `${venv}/bin/python`;
   throw new SetupError(
-    `${python} has no working pip (${lastLine(stderr)}); install it ` +
-      "(Debian and Ubuntu: apt install python3-pip) or give a plugin with --pjrt-plugin PATH",
+    `${python} has neither pip (${lastLine(own.stderr)}) nor a working venv; ` +
+      `install one of them ${HOW_TO_GET_PIP}`,
   );
 }
 
@@ -78,8 +86,7 @@ async function runPython(
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     throw new SetupError(
-      `${python} was not found; install Python 3 with pip (Debian and Ubuntu: ` +
-        "apt install python3-pip) or give a plugin with --pjrt-plugin PATH",
+      `${python} was not found; install Python 3 with venv or pip ${HOW_TO_GET_PIP}`,
     );
   }
 }
@@ -90,7 +97,7 @@ const CAUSES: readonly (readonly [RegExp, string])[] = [
   [
     /Connection|Retrying|Max retries|timed out|Name or service not known|name resolution|ProxyError|SSLError|CERTIFICATE_VERIFY/i,
     "the package index cannot be reached; check the network, the proxy and pip's configuration, " +
-    "or fetch a plugin by other means and give it with --pjrt-plugin PATH",
+    "or fetch a plugin by other means and give it with REACTANT_PJRT_PLUGIN=PATH",
   ],
   [
     /No matching distribution/i,

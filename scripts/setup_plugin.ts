@@ -109,8 +109,7 @@ function requireSupportedHost({ host, plugin }: InstallOptions): void {
   const libc = host.env === undefined ? "" : ` (${host.env})`;
   throw new SetupError(
     `${plugin.requirement} exists for x86_64 Linux with glibc only, this is ` +
-      `${host.arch} ${host.os}${libc}; give a PJRT plugin of your own with --pjrt-plugin PATH ` +
-      "or REACTANT_PJRT_PLUGIN",
+      `${host.arch} ${host.os}${libc}; give a PJRT plugin of your own with REACTANT_PJRT_PLUGIN=PATH`,
   );
 }
 

@@ -24,6 +24,18 @@ Deno.test("installPlugin() puts the pinned files in place and does nothing the s
   assert.deepEqual(bench.leftovers(), []);
 });
 
+Deno.test("installPlugin() makes itself a pip with venv where Python has none", async () => {
+  await using bench = await Bench.create();
+  const pip = Deno.readTextFileSync(`${bench.home}/python`);
+  bench.script(`
+    [ "$2" = pip ] && { echo "No module named pip" >&2; exit 1; }
+    mkdir -p "$3/bin" && cp ${bench.home}/pip "$3/bin/python"`);
+  Deno.writeTextFileSync(`${bench.home}/pip`, pip, { mode: 0o755 });
+  await installPlugin(bench.options());
+  assert.deepEqual(Deno.readFileSync(`${bench.folder}/plugin.so`), PLUGIN_BYTES);
+  assert.deepEqual(bench.leftovers(), []);
+});
+
 Deno.test("installPlugin() recognises good files without a stamp and replaces damaged ones", async () => {
   await using bench = await Bench.create();
   await installPlugin(bench.options());
@@ -67,17 +79,18 @@ Deno.test("installPlugin() refuses a wheel or a file with the wrong digest and l
 
 Deno.test("installPlugin() says what is missing and what to do", async (t) => {
   const cases: Record<string, [script: string, expected: RegExp[]]> = {
-    "no pip": ['echo "/usr/bin/python3: No module named pip" >&2; exit 1', [
-      /no working pip/,
+    "neither pip nor venv": ['echo "/usr/bin/python3: No module named pip" >&2; exit 1', [
+      /neither pip .*nor a working venv/,
       /No module named pip/,
-      /apt install python3-pip/,
+      /apt install python3-venv/,
+      /PYTHON=PATH/,
     ]],
     "no network": [
       failingDownload(
         "WARNING: Retrying (Retry(total=1)) after connection broken by 'NewConnectionError'\n" +
           "ERROR: No matching distribution found for thing==1",
       ),
-      [/package index cannot be reached/, /--pjrt-plugin/],
+      [/package index cannot be reached/, /REACTANT_PJRT_PLUGIN=PATH/],
     ],
     "not in the index": [failingDownload("ERROR: No matching distribution found for thing==1"), [
       /does not have it/,
@@ -112,7 +125,10 @@ Deno.test("installPlugin() says what is missing and what to do", async (t) => {
         { ...LINUX, env: "musl" },
       ]
     ) {
-      await rejects(installPlugin(bench.options({ host })), [/--pjrt-plugin PATH/, /glibc only/]);
+      await rejects(installPlugin(bench.options({ host })), [
+        /REACTANT_PJRT_PLUGIN=PATH/,
+        /glibc only/,
+      ]);
     }
     assert.equal(bench.downloads(), 0);
   });
