@@ -43,6 +43,27 @@ export function onStopSignals(
   };
 }
 
+/** Signals without a meaning here, which tools send to servers where they have one, to open logs anew say. */
+const STRAY_SIGNALS = ["SIGUSR1", "SIGUSR2"] as const;
+
+/**
+ * Keeps such signals from ending the process, as they do where nobody listens; `onStray` is told what to
+ * say about each. Called after `onStopSignals`, which can tell only before that what `nohup` has ignored.
+ * Disposing lets them end it again.
+ */
+export function ignoreStraySignals(onStray: (message: string) => void): Disposable {
+  const listeners = STRAY_SIGNALS.map((signal) => {
+    const onSignal = () => onStray(`${signal} means nothing here and is ignored; SIGTERM stops`);
+    Deno.addSignalListener(signal, onSignal);
+    return [signal, onSignal] as const;
+  });
+  return {
+    [Symbol.dispose]() {
+      for (const [signal, onSignal] of listeners) Deno.removeSignalListener(signal, onSignal);
+    },
+  };
+}
+
 /**
  * Resolves with the first stop signal of a worker or gateway. A second one ends the process at once with
  * status 1, for whoever cannot wait for the drain; not SIGHUP, since a closed terminal says nothing of how

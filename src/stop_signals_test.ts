@@ -38,9 +38,10 @@ Deno.test("onStopSignals() takes a signal that comes by two ways at once for one
 /** Starts a program that waits for stop signals, by a shell command around it; returns it when it does. */
 async function startWaiting(isSupervised: boolean, prefix: string): Promise<Deno.ChildProcess> {
   const program = `
-    import { nextStopSignal } from ${JSON.stringify(MODULE)};
+    import { ignoreStraySignals, nextStopSignal } from ${JSON.stringify(MODULE)};
     const alive = setInterval(() => {}, 1000);
     const stop = nextStopSignal({ isSupervised: ${isSupervised} });
+    ignoreStraySignals((message) => console.error(message));
     console.error("waiting");
     console.error(await stop.signal);
     clearInterval(alive);`;
@@ -84,6 +85,19 @@ Deno.test("a supervised process hears nothing but the first SIGTERM", async () =
   const child = await startWaiting(true, "exec");
   child.kill("SIGHUP");
   child.kill("SIGINT");
+  child.kill("SIGTERM");
+  assert.deepEqual(await endOf(child), ["SIGTERM", 0]);
+});
+
+Deno.test("signals that mean something to other servers only end nothing here", async () => {
+  const child = await startWaiting(false, "exec");
+  for (const signal of ["SIGUSR1", "SIGUSR2"] as const) {
+    child.kill(signal);
+    const reader = child.stderr.getReader();
+    const line = new TextDecoder().decode((await reader.read()).value);
+    reader.releaseLock();
+    assert.match(line, new RegExp(`^${signal} means nothing here and is ignored`));
+  }
   child.kill("SIGTERM");
   assert.deepEqual(await endOf(child), ["SIGTERM", 0]);
 });

@@ -15,6 +15,7 @@ import type { Logger } from "../log.ts";
 import { GatewayMetrics, type GatewayWorkerReading } from "../metrics/mod.ts";
 import type { ParentLink } from "../parent_link.ts";
 import { quoted } from "../protocol/mod.ts";
+import { ignoreStraySignals } from "../stop_signals.ts";
 import { HealthStatus } from "../transport/mod.ts";
 import { Admission } from "./admission.ts";
 import { Broadcast } from "./broadcast.ts";
@@ -55,6 +56,7 @@ const MAX_WAITING_CALLS = 16_384;
 export async function runGateway(options: GatewayOptions): Promise<number> {
   const { config, logger, link } = options;
   using stop = nextStop(link);
+  using _stray = ignoreStraySignals((message) => logger.warn(message));
   await using stack = new AsyncDisposableStack();
   const failed = Promise.withResolvers<never>();
   const wedged = Promise.withResolvers<string>();

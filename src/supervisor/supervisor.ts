@@ -15,6 +15,7 @@ import {
 } from "../parent_link.ts";
 import { pause } from "../pause.ts";
 import { selfCommand, surroundings } from "../standalone.ts";
+import { ignoreStraySignals } from "../stop_signals.ts";
 import { Child, type ChildEnd, CONFIG_EXIT_CODE } from "./child.ts";
 import { machineProbes } from "./device_probes.ts";
 import { ExitCauses } from "./exit_causes.ts";
@@ -100,6 +101,7 @@ async function runNode(
     sink,
     plan.workers[0]?.loaded.config.log ?? plan.gateway!.config.logging,
   );
+  using _stray = ignoreStraySignals((message) => log.warn(message));
   for (const note of plan.notes) {
     if (note.level === "warn") log.warn(note.text);
     else log.info(note.text);

@@ -39,7 +39,7 @@ import {
   reflectionMethods,
   serveGrpc,
 } from "../transport/mod.ts";
-import { nextStopSignal } from "../stop_signals.ts";
+import { ignoreStraySignals, nextStopSignal } from "../stop_signals.ts";
 import { Admission } from "./admission.ts";
 import { warnOfIneffectiveSettings } from "./ineffective_settings.ts";
 import { controlService } from "./control_service.ts";
@@ -84,6 +84,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const logger = options.logger.to((line) => output.line(line));
   warnOfIneffectiveSettings(config.runtime.backend, options.origins, logger);
   using stop = nextStopSignal({ isSupervised: link !== undefined });
+  using _stray = ignoreStraySignals((message) => logger.warn(message));
   await using stack = new AsyncDisposableStack();
   stack.defer(() => output.drain(LAST_LINES_MS));
 
