@@ -69,6 +69,11 @@ export interface WorkerOptions {
 
 /** How long a slow reader of the log may take for the last lines. */
 const LAST_LINES_MS = 500;
+/**
+ * How long models that are still loading may take to be done. Nobody will ask for them, and whoever stops
+ * a container waits for ten seconds and no longer.
+ */
+const LOADS_END_MS = 2000;
 /** How long calls in progress may take once nobody supervises this process any more. */
 const ORPHAN_GRACE_SECONDS = 3;
 
@@ -374,7 +379,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   health.close();
   await server.shutdown(remainingMs());
   await scheduler.shutdown(remainingMs());
-  if (!await settledWithin(lifecycle.idle(), remainingMs())) {
+  if (!await settledWithin(lifecycle.idle(), Math.min(remainingMs(), LOADS_END_MS))) {
     // A compilation cannot be interrupted, and leaving in the usual way while one runs can crash.
     logger.warn("stopped while models were still loading");
     await output.drain(LAST_LINES_MS);

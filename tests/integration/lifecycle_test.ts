@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { temporaryDirectory } from "../harness/bundle_builder.ts";
+import { denseBundle, temporaryDirectory, writeBundle } from "../harness/bundle_builder.ts";
 import { writeHolding } from "../harness/holding_bundle.ts";
 import { freePort } from "../harness/ports.ts";
 import { startServer } from "../harness/server.ts";
@@ -68,6 +68,24 @@ Deno.test("serve stops within its grace while models are still compiling", async
   server.kill("SIGTERM");
   assert.equal((await server.exited).code, 0);
   assert.ok(!server.events.some(({ level }) => level === "error"));
+});
+
+Deno.test("serve does not spend its grace on a model that is still loading", async () => {
+  await using folder = await temporaryDirectory();
+  await writeBundle(folder.path, "endless", {
+    ...denseBundle(),
+    "model.ts":
+      'console.log("at it");\nawait new Promise(() => setTimeout(() => {}, 2 ** 31 - 1));',
+  });
+  await using server = await startServer({
+    modelDirs: [folder.path],
+    until: "listening",
+    args: ["--hook-load-timeout-seconds", "3600", "--shutdown-grace-seconds", "3600"],
+  });
+  await server.waitForEvent((event) => JSON.stringify(event).includes("at it"));
+  server.kill("SIGTERM");
+  assert.equal((await server.exited).code, 0);
+  assert.ok(server.events.some(({ message }) => /still loading/.test(message)));
 });
 
 Deno.test("serve with nothing to serve stays up, warns and is not ready", async () => {
