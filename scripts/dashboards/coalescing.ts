@@ -1,14 +1,19 @@
 /** F: how full batches are, and what that costs. */
 
 import { type Dashboard, WORKER_VARIABLE } from "./panels.ts";
-import { max, OF_WORKER, rangeRate, ratio, select, sum } from "./promql.ts";
+import { among, max, OF_WORKER, rangeRate, ratio, select, sum } from "./promql.ts";
 
 const of = (series: Parameters<typeof rangeRate>[0]) => sum(rangeRate(series, OF_WORKER), "model");
 const DISPATCHES = of("worker_dispatch_total");
 const MAX_BATCH = max(select("worker_model_max_batch_size", OF_WORKER), "model");
 const EFFECTIVE_BATCH = ratio(of("worker_rows_served_total"), DISPATCHES);
-/** Of what programs computed, the share that was no request's; a sum of sizes counts the padding. */
-const PADDING = `1 - ${ratio(of("worker_rows_served_total"), of("worker_batch_size_sum"))}`;
+/**
+ * Of what programs computed, the share that was no request's; a sum of sizes counts the padding. Not below 0:
+ * rates over more time than there is data are guesses, each by itself.
+ */
+const PADDING = `clamp_min(1 - ${
+  ratio(of("worker_rows_served_total"), of("worker_batch_size_sum"))
+}, 0)`;
 /** 0: every dispatch had one row; 1: every one was full. Nothing for models that take one row. */
 const FILL = `(${EFFECTIVE_BATCH} - 1) / ((${MAX_BATCH} > 1) - 1)`;
 
@@ -54,7 +59,7 @@ export const COALESCING: Dashboard = {
           title: "req-merge",
           expression: ratio(of("worker_requests_served_total"), DISPATCHES),
         },
-        { title: "max batch", expression: MAX_BATCH },
+        { title: "max batch", expression: among(`${DISPATCHES} > 0`, MAX_BATCH) },
         { title: "fill", expression: FILL, unit: "percentunit" },
         { title: "padding", expression: PADDING, unit: "percentunit" },
         {

@@ -2,6 +2,7 @@
 
 import { type Dashboard, WORKER_VARIABLE } from "./panels.ts";
 import {
+  among,
   max,
   OF_WORKER,
   orNothing,
@@ -14,6 +15,8 @@ import {
 } from "./promql.ts";
 
 const LATENCY = rate("gateway_request_latency_seconds_bucket");
+/** Calls per second of the models that were called. */
+const CALLED = `${sum(rangeRate("worker_request_latency_seconds_count", OF_WORKER), "model")} > 0`;
 
 export const LATENCY_THROUGHPUT: Dashboard = {
   uid: "rs-latency-throughput",
@@ -132,25 +135,29 @@ export const LATENCY_THROUGHPUT: Dashboard = {
       columns: [
         {
           title: "req/s",
-          expression: `${
-            sum(rangeRate("worker_request_latency_seconds_count", OF_WORKER), "model")
-          } > 0`,
+          expression: CALLED,
           unit: "reqps",
         },
         {
           title: "device/disp",
-          expression: ratio(
-            sum(rangeRate("worker_compute_seconds_total", OF_WORKER), "model"),
-            sum(rangeRate("worker_dispatch_total", OF_WORKER), "model"),
+          expression: among(
+            CALLED,
+            ratio(
+              sum(rangeRate("worker_compute_seconds_total", OF_WORKER), "model"),
+              sum(rangeRate("worker_dispatch_total", OF_WORKER), "model"),
+            ),
           ),
           unit: "s",
         },
         ...[0.5, 0.95, 0.99].map((share) => ({
           title: `p${share * 100}`,
-          expression: quantile(
-            share,
-            rangeRate("worker_request_latency_seconds_bucket", OF_WORKER),
-            "model",
+          expression: among(
+            CALLED,
+            quantile(
+              share,
+              rangeRate("worker_request_latency_seconds_bucket", OF_WORKER),
+              "model",
+            ),
           ),
           unit: "s",
         })),

@@ -1,7 +1,7 @@
 /** E: one model, everywhere. */
 
 import type { Dashboard } from "./panels.ts";
-import { errorShare, max, OF_MODEL, quantile, rate, ratio, select, sum } from "./promql.ts";
+import { errorShare, max, OF_THE_MODEL, quantile, rate, ratio, select, sum } from "./promql.ts";
 
 export const MODEL_DRILLDOWN: Dashboard = {
   uid: "rs-model-drilldown",
@@ -27,7 +27,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       width: 4,
       height: 4,
       unit: "reqps",
-      queries: [{ expression: sum(rate("gateway_requests_total", OF_MODEL)) }],
+      queries: [{ expression: sum(rate("gateway_requests_total", OF_THE_MODEL)) }],
     },
     {
       kind: "stat",
@@ -35,7 +35,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       note: "Program executions on all workers; fewer than requests where they are batched.",
       width: 4,
       height: 4,
-      queries: [{ expression: sum(rate("worker_dispatch_total", OF_MODEL)) }],
+      queries: [{ expression: sum(rate("worker_dispatch_total", OF_THE_MODEL)) }],
     },
     {
       kind: "stat",
@@ -46,8 +46,8 @@ export const MODEL_DRILLDOWN: Dashboard = {
       unit: "s",
       queries: [{
         expression: ratio(
-          sum(select("worker_compute_seconds_total", OF_MODEL)),
-          sum(select("worker_dispatch_total", OF_MODEL)),
+          sum(select("worker_compute_seconds_total", OF_THE_MODEL)),
+          sum(select("worker_dispatch_total", OF_THE_MODEL)),
         ),
       }],
     },
@@ -59,7 +59,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       height: 4,
       unit: "percentunit",
       steps: [{ from: 0.01, color: "orange" }, { from: 0.05, color: "red" }],
-      queries: [{ expression: errorShare(OF_MODEL) }],
+      queries: [{ expression: errorShare(OF_THE_MODEL) }],
     },
     {
       kind: "stat",
@@ -67,7 +67,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       note: "Workers that have the weights on their device now.",
       width: 4,
       height: 4,
-      queries: [{ expression: sum(select("worker_model_resident", OF_MODEL)) }],
+      queries: [{ expression: sum(select("worker_model_resident", OF_THE_MODEL)) }],
     },
     {
       kind: "stat",
@@ -77,7 +77,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       height: 4,
       unit: "bytes",
       queries: [{
-        expression: max(select("worker_model_weight_bytes", OF_MODEL)),
+        expression: max(select("worker_model_weight_bytes", OF_THE_MODEL)),
       }],
     },
     {
@@ -88,7 +88,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       height: 9,
       unit: "s",
       queries: [{
-        expression: sum(rate("worker_request_latency_seconds_bucket", OF_MODEL), "le"),
+        expression: sum(rate("worker_request_latency_seconds_bucket", OF_THE_MODEL), "le"),
         legend: "{{le}}",
       }],
     },
@@ -99,7 +99,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       width: 12,
       height: 9,
       queries: [{
-        expression: sum(rate("worker_dispatch_total", OF_MODEL), "worker"),
+        expression: sum(rate("worker_dispatch_total", OF_THE_MODEL), "worker"),
         legend: "{{worker}}",
       }],
     },
@@ -111,11 +111,11 @@ export const MODEL_DRILLDOWN: Dashboard = {
       height: 8,
       queries: [
         {
-          expression: sum(select("worker_queue_depth", OF_MODEL), "worker"),
+          expression: sum(select("worker_queue_depth", OF_THE_MODEL), "worker"),
           legend: "{{worker}} depth",
         },
         {
-          expression: max(select("worker_queue_wait_seconds", OF_MODEL, 'quantile="0.99"')),
+          expression: max(select("worker_queue_wait_seconds", OF_THE_MODEL, 'quantile="0.99"')),
           legend: "p99 wait (s)",
         },
       ],
@@ -127,7 +127,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       width: 12,
       height: 8,
       queries: [{
-        expression: sum(rate("worker_compute_seconds_total", OF_MODEL), "worker"),
+        expression: sum(rate("worker_compute_seconds_total", OF_THE_MODEL), "worker"),
         legend: "{{worker}}",
       }],
     },
@@ -141,7 +141,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       queries: [{
         expression: quantile(
           0.99,
-          rate("worker_stage_latency_seconds_bucket", OF_MODEL),
+          rate("worker_stage_latency_seconds_bucket", OF_THE_MODEL),
           "stage",
         ),
         legend: "{{stage}}",
@@ -155,7 +155,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       height: 8,
       unit: "s",
       queries: [{
-        expression: max(select("worker_model_cost_seconds", OF_MODEL), "size"),
+        expression: max(select("worker_model_cost_seconds", OF_THE_MODEL), "size"),
         legend: "{{size}}",
       }],
     },
@@ -169,7 +169,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       max: 1,
       steps: [{ from: 1, color: "green" }],
       queries: [{
-        expression: select("worker_model_resident", OF_MODEL),
+        expression: select("worker_model_resident", OF_THE_MODEL),
         legend: "{{worker}}",
       }],
     },
@@ -180,7 +180,7 @@ export const MODEL_DRILLDOWN: Dashboard = {
       width: 12,
       height: 7,
       queries: [{
-        expression: `${select("gateway_placement_weight", OF_MODEL)} > 0`,
+        expression: `${select("gateway_placement_weight", OF_THE_MODEL)} > 0`,
         legend: "{{worker}}",
       }],
     },

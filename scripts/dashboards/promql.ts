@@ -81,8 +81,10 @@ export type Series =
 
 /** The dashboard variable `worker` as a matcher. */
 export const OF_WORKER = 'worker=~"$worker"';
-/** The dashboard variable `model` as a matcher. */
-export const OF_MODEL = 'model=~"$model"';
+/** The dashboard variable `model` as a matcher: Grafana makes a regular expression of any number of names. */
+export const OF_MODELS = 'model=~"$model"';
+/** The same where it is one name, which Grafana puts there as it is: `a.b` and `c++` are no expressions. */
+export const OF_THE_MODEL = 'model="$model"';
 
 /** A series with matchers. */
 export function select(series: Series, ...matchers: readonly string[]): string {
@@ -120,9 +122,14 @@ export function ratio(dividend: string, divisor: string): string {
   return `${dividend} / (${divisor} > 0)`;
 }
 
-/** An expression, or 0 while it has nothing at all. */
+/** An expression by model, or 0 of the model `none` while it has nothing at all: a legend needs a name. */
 export function orNothing(expression: string): string {
-  return `${expression} or on() vector(0)`;
+  return `${expression} or on() label_replace(vector(0), "model", "none", "", "")`;
+}
+
+/** What an expression by model says of the models that another one has. */
+export function among(models: string, expression: string): string {
+  return `${expression} and on (model) ${models}`;
 }
 
 /** A quantile of a histogram's rates; `by` besides `le`. */

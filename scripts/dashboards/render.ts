@@ -50,6 +50,9 @@ export function renderDashboard(dashboard: Dashboard): Json {
       asDropdown: true,
       keepTime: true,
       includeVars: true,
+      targetBlank: false,
+      icon: "external link",
+      tooltip: "",
     }],
     templating: { list: dashboard.variables.map(renderVariable) },
     panels: dashboard.panels.map((panel, index) => ({
@@ -95,8 +98,7 @@ function renderData(panel: DataPanel): Json {
     type: PANEL_TYPES[panel.kind],
     datasource: SOURCE,
     targets: panel.queries.map((query, index) => ({
-      ...target(query, index),
-      ...(isInstant ? { instant: true, range: false } : {}),
+      ...target(query, index, isInstant),
       ...(panel.kind === "heatmap" ? { format: "heatmap" } : {}),
     })),
     fieldConfig: {
@@ -113,12 +115,15 @@ function renderData(panel: DataPanel): Json {
   };
 }
 
-function target(query: Query, index: number): Json {
+function target(query: Query, index: number, isInstant: boolean): Json {
   return {
     refId: String.fromCharCode(65 + index),
     datasource: SOURCE,
     expr: query.expression,
     legendFormat: query.legend ?? "__auto",
+    editorMode: "code",
+    instant: isInstant,
+    range: !isInstant,
   };
 }
 
@@ -187,10 +192,8 @@ function renderTable(panel: TablePanel): Json {
     type: "table",
     datasource: SOURCE,
     targets: panel.columns.map((column, index) => ({
-      ...target(column, index),
+      ...target(column, index, true),
       format: "table",
-      instant: true,
-      range: false,
     })),
     transformations: [
       { id: "merge", options: {} },

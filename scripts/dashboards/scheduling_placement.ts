@@ -1,7 +1,7 @@
 /** D: what the gateway knows, decides and compares. */
 
 import type { Dashboard } from "./panels.ts";
-import { max, OF_MODEL, quantile, rate, select, sum } from "./promql.ts";
+import { max, OF_MODELS, quantile, rate, select, sum } from "./promql.ts";
 
 const WORK = sum("gateway_worker_inflight_work", "worker");
 
@@ -134,7 +134,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       width: 12,
       height: 9,
       queries: [{
-        expression: `topk(25, ${select("gateway_model_utilization", OF_MODEL)})`,
+        expression: `topk(25, ${select("gateway_model_utilization", OF_MODELS)})`,
         legend: "{{model}}",
       }],
     },
@@ -145,7 +145,7 @@ export const SCHEDULING_PLACEMENT: Dashboard = {
       width: 12,
       height: 9,
       queries: [{
-        expression: `${select("gateway_placement_weight", OF_MODEL)} > 0`,
+        expression: `${select("gateway_placement_weight", OF_MODELS)} > 0`,
         legend: "{{model}} on {{worker}}",
       }],
     },
