@@ -114,7 +114,11 @@ async function keepServing(
 async function answer(request: Request, options: HttpEndpointOptions): Promise<Response> {
   // Nobody sends a body here; one that comes must not stay unread on a kept-alive connection.
   await request.body?.cancel();
-  const response = await respond(new URL(request.url).pathname, options);
+  // A client may write anything there, and in the header "Host" that becomes part of it.
+  const url = URL.parse(request.url);
+  const response = url === null
+    ? plain(400, "the request's address or its header Host is malformed")
+    : await respond(url.pathname, options);
   return request.method === "HEAD" ? new Response(null, response) : response;
 }
 

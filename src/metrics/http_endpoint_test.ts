@@ -56,6 +56,18 @@ Deno.test("serveHttp() answers any method, and HEAD without a body", async () =>
   assert.deepEqual([head.status, head.body], [200, ""]);
 });
 
+Deno.test("serveHttp() answers 400 to an address that is none, and logs nothing", async () => {
+  await using server = serve();
+  for (const [path, host] of [["/healthz", "a b:c/d?"], ["http://[::1/metrics", "x"]]) {
+    using connection = await Deno.connect({ hostname: "127.0.0.1", port: server.endpoint.port });
+    const request = `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+    await connection.write(new TextEncoder().encode(request));
+    const answer = await new Response(connection.readable).text();
+    assert.match(answer, /^HTTP\/1\.1 400 .*address or its header Host is malformed$/s);
+  }
+  assert.deepEqual(server.logged, []);
+});
+
 Deno.test("serveHttp() answers 503 with the progress until the server is ready", async () => {
   const readiness = { isReady: false, progress: "2 of 5 models ready" };
   await using server = serve({ readiness: () => readiness });

@@ -23,6 +23,8 @@ export interface NodeFolder extends Disposable {
    * @throws {UnavailableError} when it cannot be written anywhere
    */
   write(text: string): string;
+  /** The file of another running node that was in the way; health checks find that one. */
+  readonly taken: string | undefined;
   /**
    * Writes it again where it was, if it is there no more: cleaners of temporary files take what nobody has
    * read for some days, and a child that is started again reads it.
@@ -45,8 +47,12 @@ export function openNodeFolder(
   const privateFolder = makePrivateFolder();
   let written: string | undefined;
   let content = "";
+  let taken: string | undefined;
   return {
     privateFolder,
+    get taken() {
+      return taken;
+    },
     write(text) {
       content = `${header()}\n${text}`;
       for (const place of [folder, userFolder]) {
@@ -57,7 +63,10 @@ export function openNodeFolder(
             ...(place === userFolder ? { mode: 0o700 } : {}),
           });
           if (place === userFolder && !isOurs(place)) continue;
-          if (belongsToAnother(path)) break;
+          if (belongsToAnother(path)) {
+            taken = path;
+            break;
+          }
           replaceFile(path, content);
           return written = path;
         } catch {
@@ -80,7 +89,8 @@ export function openNodeFolder(
       replaceFile(written, content);
     },
     [Symbol.dispose]() {
-      if (written !== undefined && !belongsToAnother(written)) removeQuietly(written);
+      // By its content: where process ids are of several namespaces, another's may be the same.
+      if (written !== undefined && contentOf(written) === content) removeQuietly(written);
       removeQuietly(privateFolder);
       try {
         Deno.removeSync(userFolder);
@@ -141,16 +151,18 @@ function header(): string {
 
 /** Whether a file was written by a supervisor that still runs, and is not this process. */
 function belongsToAnother(path: string): boolean {
-  let text: string;
-  try {
-    text = Deno.readTextFileSync(path);
-  } catch {
-    return false;
-  }
-  const [, pid, tick] = HEADER.exec(text) ?? [];
+  const [, pid, tick] = HEADER.exec(contentOf(path) ?? "") ?? [];
   if (pid === undefined || Number(pid) === Deno.pid) return false;
   const start = startTime(Number(pid));
   return start !== undefined && (tick === undefined || tick === start);
+}
+
+function contentOf(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Readers see the old content or the new, never a part. */

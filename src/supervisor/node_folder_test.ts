@@ -44,7 +44,9 @@ Deno.test("openNodeFolder() leaves the file of another running node alone", asyn
         `# Written by reactantserver, process ${by}. Do not edit.\nx: 1\n`,
       );
       using node = openNodeFolder({ folder, userFolder: `${folder}/user` });
-      return node.write("y: 2\n");
+      const file = node.write("y: 2\n");
+      assert.equal(node.taken, file === path ? undefined : path);
+      return file;
     };
     const { pid } = another;
     const start = startTime(pid)!;
@@ -57,6 +59,15 @@ Deno.test("openNodeFolder() leaves the file of another running node alone", asyn
     for (const by of [`${2 ** 30}`, `${pid} (started at tick ${Number(start) - 1})`]) {
       assert.equal(written(by), path);
     }
+    // Of another namespace of process ids: the same id, and still another node.
+    {
+      using node = openNodeFolder({ folder, userFolder: `${folder}/user` });
+      assert.equal(node.write("y: 2\n"), path);
+      const theirs =
+        `# Written by reactantserver, process ${Deno.pid} (started at tick 1).\nz: 3\n`;
+      Deno.writeTextFileSync(path, theirs);
+    }
+    assert.match(Deno.readTextFileSync(path), /z: 3/);
   } finally {
     another.kill("SIGKILL");
     await another.status;

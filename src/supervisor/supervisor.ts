@@ -106,6 +106,12 @@ async function runNode(
     if (note.level === "warn") log.warn(note.text);
     else log.info(note.text);
   }
+  if (folder.taken !== undefined) {
+    log.warn(
+      `${folder.taken} is that of another running node, and what health checks find; give this one ` +
+        "a folder of its own with --runtime-dir, to them too",
+    );
+  }
   using manager = new ServiceManager(folder.privateFolder, (name) => environment[name]);
   await using guard = startGuard(
     folder.privateFolder,
