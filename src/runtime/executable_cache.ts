@@ -279,7 +279,10 @@ export class ExecutableCache implements AsyncDisposable {
     const failure = typeof code === "string" ? code : messageOf(error);
     if (failure === this.#lastFailure) return;
     this.#lastFailure = failure;
-    this.#logger.warn("a compiled program could not be cached", { reason: messageOf(error) });
+    this.#logger.warn("a compiled program could not be cached", {
+      folder: this.#folder.path,
+      reason: messageOf(error),
+    });
   }
 
   /** Runs work on the disk, one piece after the other. */

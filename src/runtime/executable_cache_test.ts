@@ -362,7 +362,8 @@ Deno.test("a disk that is full costs the cache and nothing else, and is told of 
   const { cached, logged, reading } = await start(folder.path, names, { calls });
   assert.deepEqual(cached, [false, false, false, false]);
   assert.deepEqual(logged, [
-    'WARN  a compiled program could not be cached reason="No space left on device (os error 28)"',
+    `WARN  a compiled program could not be cached folder=${folder.entries} ` +
+    'reason="No space left on device (os error 28)"',
   ]);
   assert.equal(reading.errors.unwritten, 3);
   assert.equal(reading.bytes, ENTRY_BYTES);

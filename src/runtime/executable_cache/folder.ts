@@ -51,11 +51,12 @@ export interface FolderCalls {
 const SYSTEM_CALLS: FolderCalls = { write: (file, bytes) => file.write(bytes) };
 
 export class CacheFolder {
-  readonly #path: string;
+  /** For messages. */
+  readonly path: string;
   readonly #calls: FolderCalls;
 
   private constructor(path: string, calls: FolderCalls) {
-    this.#path = path;
+    this.path = path;
     this.#calls = calls;
   }
 
@@ -127,14 +128,14 @@ export class CacheFolder {
   /** Every entry and temporary file; files that are neither are nobody's business here. */
   async files(): Promise<FolderFile[]> {
     const names: string[] = [];
-    for await (const { name } of Deno.readDir(this.#path)) {
+    for await (const { name } of Deno.readDir(this.path)) {
       if (ENTRY.test(name) || TEMPORARY.test(name)) names.push(name);
     }
     const found: FolderFile[] = [];
     for (let at = 0; at < names.length; at += SCAN_WIDTH) {
       await Promise.all(
         names.slice(at, at + SCAN_WIDTH).map(async (name) => {
-          const path = join(this.#path, name);
+          const path = join(this.path, name);
           const info = await Deno.lstat(path).catch(undefinedIfMissing);
           if (!info?.isFile) return;
           const usedMs = info.mtime?.getTime() ?? 0;
@@ -170,10 +171,10 @@ export class CacheFolder {
   async sweep(): Promise<Leftovers> {
     let unfinished = 0;
     const fatal = new Set<string>();
-    for await (const { name, isFile } of Deno.readDir(this.#path)) {
+    for await (const { name, isFile } of Deno.readDir(this.path)) {
       const loading = LOADING.exec(name);
       if (!isFile || (loading === null && !TEMPORARY.test(name))) continue;
-      const path = join(this.#path, name);
+      const path = join(this.path, name);
       const file = await Deno.open(path, { read: true }).catch(() => undefined);
       if (file === undefined) continue;
       try {
@@ -183,7 +184,7 @@ export class CacheFolder {
         if (nlink === 0) continue;
         const wasLoading = loading !== null && size > 0;
         if (wasLoading) {
-          await Deno.remove(join(this.#path, `${loading[1]}.executable`)).catch(undefinedIfMissing);
+          await Deno.remove(join(this.path, `${loading[1]}.executable`)).catch(undefinedIfMissing);
         }
         await Deno.remove(path);
         if (wasLoading) fatal.add(loading[1]!);
@@ -199,12 +200,12 @@ export class CacheFolder {
 
   async #prepare(): Promise<void> {
     try {
-      await Deno.mkdir(this.#path, { recursive: true, mode: 0o700 });
+      await Deno.mkdir(this.path, { recursive: true, mode: 0o700 });
     } catch (error) {
       if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
     }
-    const info = await Deno.lstat(this.#path);
-    const quoted = JSON.stringify(this.#path);
+    const info = await Deno.lstat(this.path);
+    const quoted = JSON.stringify(this.path);
     if (!info.isDirectory) throw new Error(`${quoted} is no folder`);
     const user = Deno.uid();
     if (info.uid !== user && info.uid !== 0) {
@@ -212,7 +213,7 @@ export class CacheFolder {
     }
     if ((info.mode! & 0o022) === 0) return;
     try {
-      await Deno.chmod(this.#path, 0o700);
+      await Deno.chmod(this.path, 0o700);
     } catch (error) {
       throw new Error(`${quoted} can be written by others: ${messageOf(error)}`, { cause: error });
     }
@@ -224,7 +225,7 @@ export class CacheFolder {
     purpose: "temporary" | "loading",
   ): Promise<{ file: Deno.FsFile; path: string }> {
     for (let attempt = 1;; attempt++) {
-      const path = join(this.#path, `${nameOf(identity)}.${crypto.randomUUID()}.${purpose}`);
+      const path = join(this.path, `${nameOf(identity)}.${crypto.randomUUID()}.${purpose}`);
       const create = () => Deno.open(path, { write: true, createNew: true, mode: 0o600 });
       const file = await create().catch(async (error) => {
         if (!(error instanceof Deno.errors.NotFound)) throw error;
@@ -250,7 +251,7 @@ export class CacheFolder {
   }
 
   #pathOf(identity: EntryIdentity): string {
-    return join(this.#path, `${nameOf(identity)}.executable`);
+    return join(this.path, `${nameOf(identity)}.executable`);
   }
 }
 
