@@ -9,6 +9,7 @@
  */
 
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import {
   type AnyLayout,
   ARGS,
@@ -184,7 +185,7 @@ function compareEnums(code: string): string[] {
 }
 
 if (import.meta.main) {
-  const standard = new URL("../.cache/pjrt/pjrt_c_api.h", import.meta.url).pathname;
+  const standard = fileURLToPath(new URL("../.cache/pjrt/pjrt_c_api.h", import.meta.url));
   const path = Deno.args[0] ?? standard;
   const differences = compareWithHeader(Deno.readTextFileSync(path));
   for (const difference of differences) console.error(difference);

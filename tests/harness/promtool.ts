@@ -7,17 +7,11 @@ import { fileURLToPath } from "node:url";
 
 const cached = fileURLToPath(new URL("../../.cache/promtool/", import.meta.url));
 
-/** Its path, or `undefined` where it cannot be had, which is then said. */
+/** Its path, or `undefined` where it cannot be had. */
 export async function findPromtool(): Promise<string | undefined> {
   const folders = [...(Deno.env.get("PATH") ?? "").split(":"), `${cached}usr/bin`];
   const find = () => folders.map((folder) => `${folder}/promtool`).find(isThere);
-  const found = find() ?? (await unpack() ? find() : undefined);
-  if (found === undefined) {
-    console.log(
-      "NOT RUN: there is no promtool on this machine, nor a Debian package of it to be had",
-    );
-  }
-  return found;
+  return find() ?? (await unpack() ? find() : undefined);
 }
 
 async function unpack(): Promise<boolean> {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { EXIT, main } from "../../src/cli/mod.ts";
 import { COMPLETION_SCRIPTS } from "../../src/cli/completion_scripts.ts";
 import { temporaryDirectory } from "../harness/bundle_builder.ts";
+import { notRun } from "../harness/not_run.ts";
 
 async function scriptFor(shell: string): Promise<string> {
   const out: string[] = [];
@@ -16,12 +17,12 @@ async function scriptFor(shell: string): Promise<string> {
   return out.join("\n");
 }
 
-Deno.test("completion prints scripts that their shells accept", async () => {
+Deno.test("completion prints scripts that their shells accept", async (t) => {
   for (const shell of Object.keys(COMPLETION_SCRIPTS)) {
     const script = await scriptFor(shell);
     assert.match(script, /set-replicas/);
     assert.match(script, /wait-seconds/);
-    await parseWith(shell, script);
+    await parseWith(t, shell, script);
   }
 });
 
@@ -52,10 +53,10 @@ const TERMINALS: Readonly<Record<string, readonly [start: string, prepare: strin
 };
 
 for (const [shell, [start, prepare]] of Object.entries(TERMINALS)) {
-  Deno.test(`${shell} completes commands, actions, flags, their values and paths`, async () => {
+  Deno.test(`${shell} completes commands, actions, flags, their values and paths`, async (t) => {
     for (const program of [shell, "script"]) {
       if (!await runs(program, "--version")) {
-        return console.log(`not run: ${program} is not installed`);
+        return await notRun(t, `there is no ${program}`);
       }
     }
     await using folder = await readersFolder();
@@ -83,8 +84,8 @@ for (const [shell, [start, prepare]] of Object.entries(TERMINALS)) {
   });
 }
 
-Deno.test("fish completes commands, actions, flags, their values and paths", async () => {
-  if (!await runs("fish", "--version")) return console.log("not run: fish is not installed");
+Deno.test("fish completes commands, actions, flags, their values and paths", async (t) => {
+  if (!await runs("fish", "--version")) return await notRun(t, "there is no fish");
   await using folder = await readersFolder();
   await Deno.writeTextFile(join(folder.path, "completion.fish"), await scriptFor("fish"));
   const asks = TYPED.map(([typed]) => `echo "?"; complete -C "reactantserver ${typed}"`);
@@ -121,7 +122,7 @@ async function runs(program: string, ...args: string[]): Promise<boolean> {
 }
 
 /** Lets the shell check the syntax, where it is installed. */
-async function parseWith(shell: string, script: string): Promise<void> {
+async function parseWith(t: Deno.TestContext, shell: string, script: string): Promise<void> {
   try {
     const child = new Deno.Command(shell, {
       args: ["-n"],
@@ -136,6 +137,6 @@ async function parseWith(shell: string, script: string): Promise<void> {
     assert.ok(success, `${shell}: ${new TextDecoder().decode(stderr)}`);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    console.log(`${shell} is not installed; its script is not checked`);
+    await notRun(t, `there is no ${shell}`);
   }
 }

@@ -8,6 +8,7 @@ import { MockBackend, openExecutableCache } from "../../src/runtime/mod.ts";
 import { GrpcClient } from "../../src/transport/mod.ts";
 import { temporaryDirectory } from "../harness/bundle_builder.ts";
 import { startServer, type TestServer } from "../harness/server.ts";
+import { notRun } from "../harness/not_run.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const digits = `${root}examples/digits/bundle`;
@@ -122,11 +123,11 @@ function mountTmpfs(path: string, size: string): Disposable | undefined {
   };
 }
 
-Deno.test("a server on a full disk, then on one that may only be read, serves without its cache", async () => {
+Deno.test("a server on a full disk, then on one that may only be read, serves without its cache", async (t) => {
   await using folder = await temporaryDirectory();
   // Its three programs need about 24 kB each: one fits.
   using disk = mountTmpfs(folder.path, "40k");
-  if (disk === undefined) return console.log("no file system can be mounted here; not run");
+  if (disk === undefined) return await notRun(t, "no file system can be mounted here");
   const start = async (hits: number) => {
     await using server = await startServer({
       modelDirs: [digits],

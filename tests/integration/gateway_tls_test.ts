@@ -4,14 +4,14 @@ import { Buffer } from "node:buffer";
 import * as grpc from "@grpc/grpc-js";
 import { FakeWorker, INFER, inferRequest, startTestGateway } from "../../src/gateway/testing.ts";
 import { GrpcClient } from "../../src/transport/mod.ts";
-import { isInstalled, makeCertificates } from "../conformance/grpc_interop/tools.ts";
-
-const hasOpenssl = isInstalled("openssl", "version");
-if (!hasOpenssl) console.log("NOT RUN: the gateway's TLS test needs the openssl command");
+import { lacks, makeCertificates } from "../conformance/grpc_interop/tools.ts";
+import { unless } from "../harness/not_run.ts";
 
 Deno.test({
-  name: "a gateway serves TLS, asks for client certificates, and checks its workers'",
-  ignore: !hasOpenssl,
+  ...unless(
+    lacks("openssl", "version"),
+    "a gateway serves TLS, asks for client certificates, and checks its workers'",
+  ),
   // grpc-js, which serves client certificates, closes its sockets a turn later than it says.
   sanitizeResources: false,
   sanitizeOps: false,

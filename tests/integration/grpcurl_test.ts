@@ -1,6 +1,6 @@
 /**
  * grpcurl with nothing but an address: it learns everything else from server reflection. Built once with
- * Go; without Go the test says that it did not run.
+ * Go; without Go the test says that it is not run.
  */
 import assert from "node:assert/strict";
 import { GRPCInferenceService } from "../../src/protocol/mod.ts";
@@ -8,19 +8,17 @@ import { denseBundle, writeBundle } from "../harness/bundle_builder.ts";
 import { startServer } from "../harness/server.ts";
 
 import { runTool } from "../conformance/grpc_interop/tools.ts";
-import { goTool, hasGoTool } from "../harness/go_tools.ts";
-
-const canRun = hasGoTool("grpcurl");
-if (!canRun) {
-  console.log("NOT RUN: grpcurl needs Go to be built, and there is no Go on this machine");
-}
+import { goTool, lacksGoTool } from "../harness/go_tools.ts";
+import { unless } from "../harness/not_run.ts";
 
 /** Answers of a dense layer, by hand: x·kernel + bias for x = [1, 2, 3]. */
 const DENSE_ANSWER = [80.5, 86.25, 92.125, 98];
 
 Deno.test({
-  name: "grpcurl lists, describes and calls a worker's services from its address alone",
-  ignore: !canRun,
+  ...unless(
+    lacksGoTool("grpcurl"),
+    "grpcurl lists, describes and calls a worker's services from its address alone",
+  ),
   fn: async (t) => {
     const grpcurl = await goTool("grpcurl");
     const models = await Deno.makeTempDir();

@@ -5,6 +5,7 @@ import { parse, parseAllDocuments } from "yaml";
 import { GATEWAY_ROWS, loadGatewayConfig } from "../../src/config/mod.ts";
 import { checkVariables } from "../../src/config/environment.ts";
 import { LOADGEN_SETTINGS } from "../../src/loadgen/mod.ts";
+import { notRun } from "../harness/not_run.ts";
 import { composeSchema, packagingTools } from "../harness/packaging_tools.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
@@ -42,8 +43,8 @@ function dockerFiles(folder: string): string[] {
   );
 }
 
-Deno.test("hadolint and shellcheck have nothing against the image's files", async () => {
-  const tools = await packagingTools();
+Deno.test("hadolint and shellcheck have nothing against the image's files", async (t) => {
+  const tools = await packagingTools(t);
   if (tools === undefined) return;
   const scripts = dockerFiles(docker).filter((path) => path.endsWith(".sh"));
   assert.ok(scripts.length >= 4);
@@ -55,7 +56,7 @@ Deno.test("hadolint and shellcheck have nothing against the image's files", asyn
       await run(`${tools}/hadolint`, [`${docker}/Dockerfile`]),
       await run(`${tools}/shellcheck`, [
         ...[...scripts, header],
-        ...["deno", "setup"].map((name) => `${root}/scripts/${name}`),
+        ...["deno", "python/setup", "setup"].map((name) => `${root}/scripts/${name}`),
         ...[...Deno.readDirSync(`${root}/scripts/try_image`)].map(({ name }) =>
           `${root}/scripts/try_image/${name}`
         ),
@@ -67,8 +68,8 @@ Deno.test("hadolint and shellcheck have nothing against the image's files", asyn
   }
 });
 
-Deno.test("the compose files fit the Compose specification", async () => {
-  const [tools, schema] = [await packagingTools(), await composeSchema()];
+Deno.test("the compose files fit the Compose specification", async (t) => {
+  const [tools, schema] = [await packagingTools(t), await composeSchema(t)];
   if (tools === undefined || schema === undefined) return;
   // A key that an override takes away counts as one that is not there.
   const script = `import json, sys, jsonschema, yaml
@@ -151,7 +152,7 @@ Deno.test("every build of the CUDA image has the same libraries, and the tried i
   );
 });
 
-Deno.test("make builds stages that exist, with the engine and names given", async () => {
+Deno.test("make builds stages that exist, with the engine and names given", async (t) => {
   const stages = [...read("Dockerfile").matchAll(/^FROM \S+ AS (\S+)$/gm)].map(([, name]) => name);
   try {
     for (const target of ["image", "cpu", "loadgen", "clean", "help"]) {
@@ -168,7 +169,7 @@ Deno.test("make builds stages that exist, with the engine and names given", asyn
     }
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    console.log("not checked: there is no make");
+    await notRun(t, "there is no make");
   }
 });
 
@@ -246,8 +247,8 @@ Deno.test("gateway.yml is valid, also with everything switched on, and leaves ou
   }
 });
 
-Deno.test("the Kubernetes manifests fit the API of a current cluster", async () => {
-  const tools = await packagingTools();
+Deno.test("the Kubernetes manifests fit the API of a current cluster", async (t) => {
+  const tools = await packagingTools(t);
   if (tools === undefined) return;
   const file = `${docker}/kubernetes/reactantserver.yaml`;
   const { code, text } = await run(`${tools}/kubernetes-validate`, ["--strict", file]);
@@ -277,7 +278,7 @@ Deno.test("the Kubernetes manifests fit the API of a current cluster", async () 
   }
 });
 
-Deno.test("systemd understands the unit", async () => {
+Deno.test("systemd understands the unit", async (t) => {
   const folder = Deno.makeTempDirSync();
   try {
     const unit = read("systemd/reactantserver.service");
@@ -296,7 +297,7 @@ Deno.test("systemd understands the unit", async () => {
     assert.equal(exposure.code, 0, exposure.text);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    console.log("not checked: there is no systemd-analyze");
+    await notRun(t, "there is no systemd-analyze");
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }

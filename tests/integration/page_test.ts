@@ -8,6 +8,7 @@ import { serveHttp } from "../../src/metrics/mod.ts";
 import { float32Bytes, temporaryDirectory } from "../harness/bundle_builder.ts";
 import { findBrowser, openPage } from "../harness/browser.ts";
 import { connect } from "../harness/client.ts";
+import { notRun } from "../harness/not_run.ts";
 import { startServer } from "../harness/server.ts";
 import { until } from "../harness/until.ts";
 
@@ -16,16 +17,14 @@ const digits = fileURLToPath(new URL("../../examples/digits/bundle/digits", impo
 const EVIL = "<img src=x onerror=alert(1)>";
 
 const browser = await findBrowser();
-if (browser === undefined) {
-  console.log("NOT RUN: the page in a browser (there is no chromium); its files are checked");
-}
+const NO_BROWSER = "the page in a browser, there is no chromium";
 
 /** The texts of a table's cells, row by row. */
 const cells = (section: string) =>
   `[...document.querySelectorAll("#${section} tbody tr")]` +
   `.map((row) => [...row.cells].map((cell) => cell.textContent))`;
 
-Deno.test("a worker's page shows its models live, names as text", async () => {
+Deno.test("a worker's page shows its models live, names as text", async (t) => {
   await using folder = await temporaryDirectory();
   for (const name of ["digits", EVIL]) {
     await Deno.mkdir(join(folder.path, name));
@@ -37,7 +36,7 @@ Deno.test("a worker's page shows its models live, names as text", async () => {
   const { status, body } = await server.http("/");
   assert.equal(status, 200);
   assert.match(body, /<script type="module" src="page.js"><\/script>/);
-  if (browser === undefined) return;
+  if (browser === undefined) return await notRun(t, NO_BROWSER);
 
   await using client = connect(server);
   let isOver = false;
@@ -101,8 +100,8 @@ Deno.test("a worker's page shows its models live, names as text", async () => {
   }
 });
 
-Deno.test("a gateway's page shows its workers and where models are placed", async () => {
-  if (browser === undefined) return console.log("NOT RUN: there is no chromium");
+Deno.test("a gateway's page shows its workers and where models are placed", async (t) => {
+  if (browser === undefined) return await notRun(t, NO_BROWSER);
   let routed = 0;
   const metrics = () => {
     routed += 100;
@@ -145,8 +144,8 @@ worker_model_resident{worker="a",model="m"} 1
   );
 });
 
-Deno.test("what the reader has selected, focused and scrolled to stays while figures change", async () => {
-  if (browser === undefined) return console.log("NOT RUN: there is no chromium");
+Deno.test("what the reader has selected, focused and scrolled to stays while figures change", async (t) => {
+  if (browser === undefined) return await notRun(t, NO_BROWSER);
   let asked = 0;
   let models = ["b", "c", "m"];
   const isResident = (model: string) => `worker_model_resident{worker="w",model="${model}"} 1`;

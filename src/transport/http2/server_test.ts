@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { assertNoGrowth } from "../../../tests/harness/growth.ts";
+import { notRun } from "../../../tests/harness/not_run.ts";
 import { until } from "../../../tests/harness/until.ts";
 import type { Http2Connection, Http2Stream, StreamListener } from "./types.ts";
 import { dialHttp2 } from "./client.ts";
@@ -110,9 +111,9 @@ async function makeCertificate(): Promise<{ cert: string; key: string } | undefi
   }
 }
 
-Deno.test("a listener serves TLS, refuses strangers, and gives up a handshake that does not come", async () => {
+Deno.test("a listener serves TLS, refuses strangers, and gives up a handshake that does not come", async (t) => {
   const tls = await makeCertificate();
-  if (tls === undefined) return console.log("NOT RUN: the TLS test needs the openssl command");
+  if (tls === undefined) return await notRun(t, "TLS, there is no openssl");
   const failures: string[] = [];
   const onConnectionError = (message: string) => void failures.push(message);
   const address = { hostname: "localhost", port: 0, tls };

@@ -17,13 +17,15 @@ import {
 } from "../../../src/transport/mod.ts";
 import { runPython } from "../../harness/python.ts";
 import { startEchoServer } from "./echo_server.ts";
-import { goTool, hasGoTool } from "../../harness/go_tools.ts";
-import { isInstalled, PortProcess, runTool, testWith } from "./tools.ts";
+import { goTool, lacksGoTool } from "../../harness/go_tools.ts";
+import { isInstalled, lacks, PortProcess, runTool, testWith } from "./tools.ts";
 
 const folder = "tests/conformance/grpc_interop";
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const python = `${root}.cache/venv/bin/python`;
-const hasPython = isInstalled(python, "-c", "import grpc, tritonclient.grpc");
+const noPython = isInstalled(python, "-c", "import grpc, tritonclient.grpc")
+  ? undefined
+  : ".cache/venv has no grpcio and tritonclient";
 const TRANSPORTS: readonly TransportName[] = ["native", "grpc-js"];
 
 async function withServer(
@@ -44,22 +46,20 @@ async function python_(script: string, ...args: string[]): Promise<void> {
 }
 
 testWith(
-  "grpcio",
-  hasPython,
+  noPython,
   "native server serves grpcio",
   () => withServer("native", (server) => python_("grpcio_client.py", String(server.port))),
 );
 
 for (const transport of TRANSPORTS) {
   testWith(
-    "tritonclient",
-    hasPython,
+    noPython,
     `${transport} server serves tritonclient`,
     () => withServer(transport, (server) => python_("triton_client.py", String(server.port))),
   );
 }
 
-testWith("grpcio", hasPython, "one message of 512 MiB, and the memory it takes", async () => {
+testWith(noPython, "one message of 512 MiB, and the memory it takes", async () => {
   const size = 512 << 20;
   const limit = 1.6 * size + (256 << 20);
   const peaks: number[] = [];
@@ -80,7 +80,7 @@ testWith("grpcio", hasPython, "one message of 512 MiB, and the memory it takes",
   assert.ok(peaks.some((peak) => peak < limit), `${peaks.join(", ")} bytes`);
 });
 
-testWith("grpcio", hasPython, "native client calls grpcio", async () => {
+testWith(noPython, "native client calls grpcio", async () => {
   const server = await PortProcess.start(python, [`${root}${folder}/grpcio_server.py`]);
   const client = new GrpcClient({
     target: `127.0.0.1:${server.port}`,
@@ -152,8 +152,7 @@ async function lengths(messages: AsyncIterable<Message>, into: number[] = []): P
 
 for (const transport of TRANSPORTS) {
   testWith(
-    "grpcurl",
-    hasGoTool("grpcurl"),
+    lacksGoTool("grpcurl"),
     `${transport} server serves grpcurl`,
     () =>
       withServer(transport, async (server) => {
@@ -192,8 +191,7 @@ for (const transport of TRANSPORTS) {
   );
 
   testWith(
-    "ghz",
-    hasGoTool("ghz"),
+    lacksGoTool("ghz"),
     `${transport} server serves ghz under load`,
     () =>
       withServer(transport, async (server) => {
@@ -220,8 +218,7 @@ async function framed(bytes: number): Promise<string> {
 const GRPC_HEADERS = ["-H", "content-type: application/grpc", "-H", "te: trailers"];
 
 testWith(
-  "curl",
-  isInstalled("curl"),
+  lacks("curl"),
   "native server answers curl",
   () =>
     withServer("native", async (server) => {
@@ -267,8 +264,7 @@ testWith(
 );
 
 testWith(
-  "nghttp",
-  isInstalled("nghttp"),
+  lacks("nghttp"),
   "native server answers nghttp and h2load",
   () =>
     withServer("native", async (server) => {

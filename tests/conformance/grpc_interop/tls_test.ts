@@ -10,6 +10,7 @@ import { startEchoServer } from "./echo_server.ts";
 import {
   type Certificates,
   isInstalled,
+  lacks,
   makeCertificates,
   PortProcess,
   runTool,
@@ -19,8 +20,8 @@ import {
 const folder = "tests/conformance/grpc_interop";
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const python = `${root}.cache/venv/bin/python`;
-const hasOpenssl = isInstalled("openssl", "version");
-const hasPython = isInstalled(python, "-c", "import grpc");
+const noOpenssl = lacks("openssl", "version");
+const noPython = isInstalled(python, "-c", "import grpc") ? undefined : ".cache/venv has no grpcio";
 
 async function withCertificates(
   body: (certificates: Certificates) => Promise<void>,
@@ -34,8 +35,7 @@ async function withCertificates(
 }
 
 testWith(
-  "openssl",
-  hasOpenssl,
+  noOpenssl,
   "native client and server speak TLS with each other",
   () =>
     withCertificates(async ({ ca, cert, key }) => {
@@ -67,8 +67,7 @@ testWith(
 );
 
 testWith(
-  "grpcio",
-  hasOpenssl && hasPython,
+  noOpenssl ?? noPython,
   "native server serves grpcio over TLS",
   () =>
     withCertificates(async ({ directory, cert, key }) => {
@@ -82,8 +81,7 @@ testWith(
 );
 
 testWith(
-  "grpcio",
-  hasOpenssl && hasPython,
+  noOpenssl ?? noPython,
   "native client calls grpcio over TLS",
   () =>
     withCertificates(async ({ directory, ca }) => {
@@ -104,8 +102,7 @@ testWith(
 );
 
 testWith(
-  "openssl",
-  hasOpenssl,
+  noOpenssl ?? lacks("curl"),
   "curl and the server agree on h2 by ALPN",
   () =>
     withCertificates(async ({ directory, cert, key }) => {
@@ -120,8 +117,7 @@ testWith(
 );
 
 testWith(
-  "openssl",
-  hasOpenssl,
+  noOpenssl,
   "a client certificate is asked for, whatever transport is named",
   () =>
     withCertificates(async ({ ca, cert, key, clientCert, clientKey }) => {

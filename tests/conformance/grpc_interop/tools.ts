@@ -1,6 +1,7 @@
 /** Other people's tools: found, built where Go can build them, run. */
 
 import assert from "node:assert/strict";
+import { unless } from "../../harness/not_run.ts";
 
 /** What a tool printed. */
 export interface Output {
@@ -42,16 +43,19 @@ export function isInstalled(program: string, ...args: string[]): boolean {
   }
 }
 
-/** A test that a missing tool turns into a printed line instead of silence. */
+/** What is missing where a program is not installed. */
+export function lacks(program: string, ...args: string[]): string | undefined {
+  return isInstalled(program, ...args) ? undefined : `there is no ${program}`;
+}
+
+/** A test that is ignored, and says so in its name, where something is missing. */
 export function testWith(
-  tool: string,
-  isThere: boolean,
+  missing: string | undefined,
   name: string,
   body: () => Promise<void>,
   options: { sanitizeOps?: boolean; sanitizeResources?: boolean } = {},
 ): void {
-  if (!isThere) console.log(`NOT RUN: ${name}: ${tool} is not on this machine`);
-  Deno.test({ name, ignore: !isThere, fn: body, ...options });
+  Deno.test({ ...unless(missing, name), fn: body, ...options });
 }
 
 /** A process that prints a port when it serves. */
