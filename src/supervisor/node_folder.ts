@@ -9,6 +9,10 @@ import { startTime } from "./processes.ts";
 export const STANDARD_FOLDER = "/run/reactantserver";
 /** The node file in it. */
 const MATERIALISED_FILE = "node.yaml";
+/** How the names of private folders begin. */
+export const PRIVATE_FOLDER_PREFIX = "reactantserver-";
+/** The socket in a private folder. */
+export const LINK_SOCKET = "link.sock";
 /** What the kernel takes as the path of a socket, less the name of ours. */
 const MAX_FOLDER_PATH = 90;
 
@@ -126,10 +130,10 @@ function isOurs(folder: string): boolean {
 
 function makePrivateFolder(): string {
   try {
-    const folder = Deno.makeTempDirSync({ prefix: "reactantserver-" });
+    const folder = Deno.makeTempDirSync({ prefix: PRIVATE_FOLDER_PREFIX });
     if (folder.length <= MAX_FOLDER_PATH) return folder;
     Deno.removeSync(folder);
-    return Deno.makeTempDirSync({ dir: "/tmp", prefix: "reactantserver-" });
+    return Deno.makeTempDirSync({ dir: "/tmp", prefix: PRIVATE_FOLDER_PREFIX });
   } catch (error) {
     throw new ConfigError(
       `Cannot make a folder for the node's socket: ${messageOf(error)}; set TMPDIR to a folder ` +

@@ -5,6 +5,7 @@
  * States: planning → starting → ready ⇄ not ready → stopping → stopped.
  */
 
+import { dirname } from "node:path";
 import { type Environment, RUNTIME_DIR_VARIABLE } from "../config/mod.ts";
 import { groupMemoryBytes } from "../control_group.ts";
 import { ConfigError } from "../errors.ts";
@@ -16,6 +17,7 @@ import {
 import { pause } from "../pause.ts";
 import { selfCommand, surroundings } from "../standalone.ts";
 import { ignoreStraySignals } from "../stop_signals.ts";
+import { removeAbandoned } from "./abandoned.ts";
 import { Child, type ChildEnd, CONFIG_EXIT_CODE } from "./child.ts";
 import { machineProbes } from "./device_probes.ts";
 import { ExitCauses } from "./exit_causes.ts";
@@ -23,7 +25,7 @@ import { startGuard } from "./guard.ts";
 import { heapSettings } from "./heap_share.ts";
 import { LinkServer } from "./link_server.ts";
 import { LogSink } from "./log_sink.ts";
-import { openNodeFolder } from "./node_folder.ts";
+import { LINK_SOCKET, openNodeFolder } from "./node_folder.ts";
 import { type NodePlan, planNode } from "./node_plan.ts";
 import { type Flags, lastFlag } from "./node_source.ts";
 import { processorLimits } from "./processors.ts";
@@ -112,6 +114,8 @@ async function runNode(
         "a folder of its own with --runtime-dir, to them too",
     );
   }
+  const abandoned = await removeAbandoned(dirname(folder.privateFolder));
+  if (abandoned.length > 0) log.info(`removed what killed nodes left: ${abandoned.join(", ")}`);
   using manager = new ServiceManager(folder.privateFolder, (name) => environment[name]);
   await using guard = startGuard(
     folder.privateFolder,
@@ -129,7 +133,7 @@ async function runNode(
   const causes = new ExitCauses();
   const children = new Map<string, Child>();
   using link = new LinkServer(
-    `${folder.privateFolder}/link.sock`,
+    `${folder.privateFolder}/${LINK_SOCKET}`,
     (report: ChildReport) => children.get(report.name)?.report(report),
   );
   let isStopping = false;
