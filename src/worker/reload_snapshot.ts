@@ -46,11 +46,46 @@ export async function takeSnapshot(
       }
     })
   ));
-  // As `directory` of a bundle in it would be written.
-  const unreadable = scan.rootFailures.map(({ root, reason }) =>
-    [dirname(join(root, "bundle")), reason] as const
-  );
+  const unreadable = scan.rootFailures.map(({ root, reason }) => [folderOf(root), reason] as const);
   return { models, unreadable: new Map(unreadable) };
+}
+
+/**
+ * Takes one snapshot after the other. A folder that bundles were in, and that is empty and on another file
+ * system now, is a mount that is gone, and not a folder that somebody emptied: it counts as one that
+ * cannot be listed.
+ */
+export function snapshots(
+  roots: readonly string[],
+  include: readonly string[],
+): () => Promise<RepositorySnapshot> {
+  /** The file systems that bundles were last seen on, by folder. */
+  const mounted = new Map<string, number>();
+  return async () => {
+    const snapshot = await takeSnapshot(roots, include);
+    const unreadable = new Map(snapshot.unreadable);
+    const filled = new Set(
+      Array.from(snapshot.models.values(), ({ directory }) => dirname(directory)),
+    );
+    for (const folder of roots.map(folderOf)) {
+      if (unreadable.has(folder)) continue;
+      const device = (await Deno.stat(folder).catch(() => undefined))?.dev;
+      const before = mounted.get(folder);
+      if (filled.has(folder)) {
+        if (device !== undefined) mounted.set(folder, device);
+      } else if (before !== undefined && before !== device) {
+        unreadable.set(folder, "what was mounted there is gone");
+      } else {
+        mounted.delete(folder);
+      }
+    }
+    return { ...snapshot, unreadable };
+  };
+}
+
+/** A model folder as the folder of a bundle in it would be written. */
+function folderOf(root: string): string {
+  return dirname(join(root, "bundle"));
 }
 
 /**

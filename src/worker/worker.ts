@@ -51,7 +51,7 @@ import { LogOutput } from "./log_output.ts";
 import { ModelRegistry } from "./model_registry.ts";
 import { ModelRunner } from "./model_runner.ts";
 import { type LifecycleObserver, ModelLifecycle } from "./reload.ts";
-import { announceSnapshot, takeSnapshot } from "./reload_snapshot.ts";
+import { announceSnapshot, snapshots } from "./reload_snapshot.ts";
 import { regularModels, type ServedModel } from "./served_model.ts";
 import { SharedMemory } from "./shared_memory.ts";
 import { InferTotals } from "./statistics.ts";
@@ -255,7 +255,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
       announceHealth();
     },
   };
-  const look = () => takeSnapshot(config.modelDirs, config.modelsInclude);
+  const look = snapshots(config.modelDirs, config.modelsInclude);
   const baseline = await look();
   announceSnapshot(baseline, { config, registry, logger });
   const leaving = new AbortController();
