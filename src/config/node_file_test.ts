@@ -164,6 +164,7 @@ Deno.test("parseNodeFile() accepts empty blocks", () => {
     weight: 1,
     residency: undefined,
     maxBatchSize: undefined,
+    batchWaitSeconds: undefined,
   });
   assert.equal(configOf(node("global:")).runtime.memFraction, 0.9);
 });

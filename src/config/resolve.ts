@@ -140,6 +140,7 @@ function resolveSchedulerModels(
       weight: read("weight", MODEL_ROWS.weight),
       residency: residency ?? (isPinned ? "device" : undefined),
       maxBatchSize: read("maxBatchSize", MODEL_ROWS.maxBatchSize),
+      batchWaitSeconds: read("batchWaitSeconds", MODEL_ROWS.batchWaitSeconds),
     };
   });
 }
@@ -191,12 +192,6 @@ function accept<T extends Leaf>(row: Row<T>, value: T | undefined, name: string,
 
 function adviceOn(config: ServerConfig, origins: Origins): string[] {
   const advice: string[] = [];
-  if (config.scheduler.dispatchTimeoutSeconds !== 30) {
-    advice.push(
-      `${nameOf("scheduler.dispatch_timeout_seconds", origins)} is accepted but not enforced; ` +
-        "clients bound their requests with deadlines",
-    );
-  }
   const { sharedHostWeights, sharedHostWeightsMode } = config.runtime;
   if (sharedHostWeights && Number.parseInt(sharedHostWeightsMode, 8) === 0o666) {
     advice.push(

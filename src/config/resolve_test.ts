@@ -297,12 +297,12 @@ Deno.test("resolveServerConfig() warns about variables without effect and refuse
   );
 });
 
-Deno.test("resolveServerConfig() warns about the unenforced timeout and the open default mode", () => {
+Deno.test("resolveServerConfig() warns about the open default mode of shared weights", () => {
   const { warnings } = resolveServerConfig({
     file: file("{scheduler: {dispatch_timeout_seconds: 5}, runtime: {shared_host_weights: true}}"),
   });
-  assert.match(warnings[0]!, /dispatch_timeout_seconds is accepted but not enforced/);
-  assert.match(warnings[1]!, /set it to "660"/);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0]!, /set it to "660"/);
   const quiet = "{runtime: {shared_host_weights: true, shared_host_weights_mode: '660'}}";
   assert.deepEqual(resolveServerConfig({ file: file(quiet) }).warnings, []);
 });

@@ -100,6 +100,7 @@ workers: [{name: solo}]
     weight: 2,
     residency: "system",
     maxBatchSize: undefined,
+    batchWaitSeconds: undefined,
   });
   const merged = resolve(`
 model_repo: a
@@ -108,7 +109,12 @@ global: {scheduler: {models: {m: {max_batch_size: 4}}}}
 models: {m: [solo]}
 workers: [{name: solo}]
 `).config.scheduler.models.get("m");
-  assert.deepEqual(merged, { weight: 1, residency: "device", maxBatchSize: 4 });
+  assert.deepEqual(merged, {
+    weight: 1,
+    residency: "device",
+    maxBatchSize: 4,
+    batchWaitSeconds: undefined,
+  });
 });
 
 Deno.test("resolveWorker() knows where each model's settings come from", () => {

@@ -72,7 +72,10 @@ export function integer<D extends number | undefined>(
 }
 
 /** Any finite number. */
-export function number(fallback: number, options: Names & Bounds): Row<number> {
+export function number<D extends number | undefined>(
+  fallback: D,
+  options: Names & Bounds,
+): Row<D | number> {
   const fits = (value: number) => Number.isFinite(value) && within(value, options);
   return {
     kind: "number",

@@ -86,7 +86,9 @@ export interface SchedulerConfig {
   readonly costEmaAlpha: number;
   /** Per model. */
   readonly maxQueueDepth: number;
-  /** Accepted for compatibility; nothing enforces it. */
+  /** How long a request may wait for others that could share its dispatch; 0: not at all. */
+  readonly batchWaitSeconds: number;
+  /** How long a dispatch may take on the device before its requests are answered; 0: as long as it likes. */
   readonly dispatchTimeoutSeconds: number;
   /** In on-demand weight loads; 0 means never. */
   readonly compactionInterval: number;
@@ -102,6 +104,8 @@ export interface ModelSchedulerConfig {
   readonly residency: ResidencyFloor | undefined;
   /** Most rows in one dispatch; unset: no cap. */
   readonly maxBatchSize: number | undefined;
+  /** Unset: as for all models. */
+  readonly batchWaitSeconds: number | undefined;
 }
 
 /** How models that call other models run. */
@@ -174,6 +178,8 @@ export type RowTree<T> = {
 };
 
 const PORT_MAX = 65535;
+/** Longer than anybody waits for a batch on purpose: a value in milliseconds by mistake is refused. */
+const MAX_BATCH_WAIT_SECONDS = 10;
 /** 512 MiB, the limit the original ships with. */
 const MESSAGE_BYTES = 536_870_912;
 
@@ -286,7 +292,16 @@ export const SERVER_ROWS: RowTree<ServerConfig> = {
     }),
     costEmaAlpha: number(0.2, { above: 0, max: 1, help: "smoothing of learned costs" }),
     maxQueueDepth: integer(1024, { min: 1, help: "requests that may wait, per model" }),
-    dispatchTimeoutSeconds: number(30, { help: "accepted, not enforced" }),
+    batchWaitSeconds: number(0, {
+      min: 0,
+      max: MAX_BATCH_WAIT_SECONDS,
+      help: "how long a request may wait for others to share its dispatch; 0: not at all",
+    }),
+    dispatchTimeoutSeconds: number(30, {
+      min: 0,
+      help: "how long a dispatch may take on the device; longer ones are answered " +
+        "DEADLINE_EXCEEDED and the worker is not ready meanwhile; 0: no bound",
+    }),
     compactionInterval: integer(0, {
       min: 0,
       help: "compact device memory every so many weight loads; 0: never",
@@ -381,6 +396,11 @@ export const MODEL_ROWS = {
   }),
   pinToGpu: boolean(false, { help: "true: residency device, unless residency is given" }),
   maxBatchSize: integer(undefined, { min: 1, help: "most rows in one dispatch; unset: no cap" }),
+  batchWaitSeconds: number(undefined, {
+    min: 0,
+    max: MAX_BATCH_WAIT_SECONDS,
+    help: "as scheduler.batch_wait_seconds, for this model; unset: that",
+  }),
 };
 
 /** One row per key of a `hooks.models.<name>` block. These have no variables and no flags. */

@@ -8,6 +8,7 @@ import { MemoryPool, type NamedTensor } from "../tensor/mod.ts";
 import { concatRows, RowCutter } from "./batch_assembly.ts";
 import { type BatchPlan, planBatch } from "./batch_plan.ts";
 import type { DecayClock } from "./decay_clock.ts";
+import type { DispatchWatch } from "./dispatch_watch.ts";
 import type { ModelQueue, QueuedWork } from "./queue.ts";
 import type {
   RunOptions,
@@ -40,6 +41,8 @@ export interface BatchRunnerOptions {
   readonly decay: DecayClock;
   /** Told of every dispatch that ran. */
   readonly onDispatch?: (record: DispatchRecord) => void;
+  /** Looks after dispatches that do not end. */
+  readonly watch?: DispatchWatch;
   /** Runs work with the device to itself, as soon as it is free. Not awaited: dispatches wait for it. */
   readonly runExclusive: (work: () => Promise<void>) => Promise<void>;
 }
@@ -156,10 +159,15 @@ export class BatchRunner {
     /** Once it is booked. */
     let computeSeconds: number | undefined;
     const book = () => computeSeconds ??= this.#book(dispatch, startMs + waitMs);
+    const watched = this.#options.watch?.begin(queue.name, requests);
     const options: RunOptions = {
       targets: targetsOf(requests, size),
       after: dispatch.after,
-      onWait: (seconds) => waitMs = 1000 * seconds,
+      onWaiting: watched && (() => watched.isWaiting = true),
+      onWait: (seconds) => {
+        waitMs = 1000 * seconds;
+        if (watched) watched.isWaiting = false;
+      },
       onExecuted: onExecuted && (() => {
         book();
         onExecuted();
@@ -176,6 +184,8 @@ export class BatchRunner {
         queue.charge(spent.seconds, spent.scale);
       }
       throw error;
+    } finally {
+      if (watched) this.#options.watch!.end(watched);
     }
     const { outputs, stages } = outcome;
     const spentSeconds = book();

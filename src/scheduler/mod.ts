@@ -7,6 +7,7 @@
 export * from "./batch_plan.ts";
 export type { DispatchRecord } from "./batch_run.ts";
 export * from "./disciplines/mod.ts";
+export * from "./dispatch_watch.ts";
 export * from "./queue.ts";
 export * from "./scheduled_model.ts";
 export * from "./scheduler.ts";

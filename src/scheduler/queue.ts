@@ -1,7 +1,7 @@
 /** One model's queue and what the scheduler has learned about it. */
 
 import type { NamedTensor } from "../tensor/mod.ts";
-import { NotFoundError, ResourceExhaustedError } from "../errors.ts";
+import { NotFoundError, ResourceExhaustedError, type ServerError } from "../errors.ts";
 import type { BatchPlan } from "./batch_plan.ts";
 import type { Candidate } from "./disciplines/mod.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
@@ -16,6 +16,11 @@ export interface Work {
   readonly deadlineMs: number | undefined;
   /** Whether the caller has gone, so that the work may be dropped. */
   readonly isAborted: () => boolean;
+  /**
+   * Answers the caller at once. What the work gives goes nowhere then, but its memory, targets too, stays in
+   * use until it is over. Absent: the caller cannot be answered before.
+   */
+  readonly giveUp?: ((reason: ServerError) => void) | undefined;
   /**
    * A stage of a meta model that has already spent time on earlier stages: it goes before the discipline
    * and before whatever else waits for the model, and no limit refuses it. How many there can be is

@@ -59,7 +59,9 @@ export interface RunOptions {
   readonly targets?: ReadonlyMap<string, Uint8Array> | undefined;
   /** Until this settles there is no room for inputs on the device. Weights are held meanwhile. */
   readonly after?: Promise<unknown> | undefined;
-  /** Told how long was spent before the device began, in vain or not: weights had left and came back. */
+  /** Told that the device cannot begin yet: weights have left and come back. `onWait` follows. */
+  readonly onWaiting?: (() => void) | undefined;
+  /** Told how long was spent before the device began, in vain or not. */
   readonly onWait?: ((seconds: number) => void) | undefined;
   /**
    * Told that the execution has succeeded and the device is free for the next one, while the outputs are

@@ -9,6 +9,7 @@ import type { NamedTensor } from "../tensor/mod.ts";
 import { BatchRunner, type DispatchRecord } from "./batch_run.ts";
 import { DecayClock } from "./decay_clock.ts";
 import { type Discipline, type DisciplineParameters, DISCIPLINES } from "./disciplines/mod.ts";
+import type { DispatchWatch } from "./dispatch_watch.ts";
 import { ModelQueue, type PlannedDispatch, type QueuedWork, type Work } from "./queue.ts";
 import type { ScheduledModel } from "./scheduled_model.ts";
 import { isFull, Selector } from "./selection.ts";
@@ -27,6 +28,8 @@ export interface SchedulerOptions {
   readonly halfLifeSeconds: number;
   readonly costAlpha: number;
   readonly maxQueueDepth: number;
+  /** How long a request of a model may wait for others that could share its dispatch. Absent: not at all. */
+  readonly batchWaitMs?: (model: string) => number;
   /** Milliseconds on a monotonic clock. */
   readonly now?: () => number;
   /**
@@ -36,6 +39,8 @@ export interface SchedulerOptions {
   readonly nextTurn?: () => Promise<void>;
   /** Told of every dispatch that ran. */
   readonly onDispatch?: (record: DispatchRecord) => void;
+  /** Looks after dispatches that do not end; nobody does by default. Whoever made it starts it. */
+  readonly watch?: DispatchWatch;
   /** Told what became of each batch that was staged, by the model's name. See `overlapTransfers`. */
   readonly onStaged?: (model: string, outcome: StagingOutcome) => void;
 }
@@ -75,6 +80,8 @@ export class Scheduler {
       ...shared,
       busy: this.#busy,
       onDrop: () => this.#queued--,
+      // Nobody new comes any more when the server stops.
+      batchWaitMs: (model) => this.#isRunning ? options.batchWaitMs?.(model) ?? 0 : 0,
     });
     this.#runner = new BatchRunner({
       ...options,
@@ -192,6 +199,7 @@ export class Scheduler {
       variantKey: work.variantKey,
       deadlineMs: work.deadlineMs,
       isAborted: work.isAborted,
+      giveUp: work.giveUp,
       isCommitted: work.isCommitted,
       targets: work.targets,
       order: this.#order++,
@@ -239,6 +247,7 @@ export class Scheduler {
    */
   async shutdown(graceMs: number): Promise<void> {
     this.#isRunning = false;
+    this.#resume?.();
     if (!this.#isDispatching) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#idle.push(resolve);
@@ -284,7 +293,8 @@ export class Scheduler {
         const queued = this.#queued;
         let next = this.#selector.select();
         if (!next) {
-          // Nothing to run and nothing dropped: all that waits is for models that cannot run yet.
+          // Nothing to run and nothing dropped: all that waits is for models that cannot run yet, or for others
+          // to join it.
           if (queued === this.#queued) await this.#stall();
           continue;
         }
@@ -307,7 +317,8 @@ export class Scheduler {
   async #stall(): Promise<void> {
     void this.#staging?.settle();
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, STALLED_LOOK_MS);
+    const restMs = Math.max(0, this.#selector.waitsUntilMs - this.#now());
+    const timer = setTimeout(resolve, Math.min(STALLED_LOOK_MS, restMs));
     await this.#pause(promise);
     clearTimeout(timer);
   }

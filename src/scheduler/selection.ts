@@ -13,6 +13,7 @@ import {
   DISCIPLINES,
 } from "./disciplines/mod.ts";
 import type { ModelQueue, PlannedDispatch, QueuedWork } from "./queue.ts";
+import type { ScheduledModel } from "./scheduled_model.ts";
 
 /** Cost of a dispatch before any was measured, in seconds. */
 export const DEFAULT_COST_SECONDS = 0.01;
@@ -29,6 +30,8 @@ export interface SelectorOptions {
   readonly decay: DecayClock;
   /** Told of every request that has left its queue unserved. */
   readonly onDrop: () => void;
+  /** How long a request of a model may wait for others that could share its dispatch; 0: not at all. */
+  readonly batchWaitMs: (model: string) => number;
 }
 
 /** A queue's next dispatch as it is expected to be. */
@@ -46,15 +49,22 @@ export interface Prediction extends PlannedDispatch {
 /** Makes the choices of one scheduler. A choice holds until anything happens to the queues. */
 export class Selector {
   readonly #options: SelectorOptions;
+  #waitsUntilMs = Infinity;
 
   constructor(options: SelectorOptions) {
     this.#options = options;
+  }
+
+  /** When the first batch that the last choice passed over has waited long enough; Infinity: there is none. */
+  get waitsUntilMs(): number {
+    return this.#waitsUntilMs;
   }
 
   /** The model and batch to run now; drops dead work on the way. */
   select(): PlannedDispatch | undefined {
     const { busy } = this.#options;
     const nowMs = this.#options.now();
+    this.#waitsUntilMs = Infinity;
     const fit: PlannedDispatch[] = [];
     for (const queue of busy) {
       const front = this.#liveFront(queue, nowMs);
@@ -64,7 +74,10 @@ export class Selector {
       }
       if (front.model.isRunnable?.() === false) continue;
       const planned = this.#plan(queue, front);
-      if (planned) fit.push(planned);
+      if (!planned) continue;
+      const untilMs = this.#endOfWait(planned);
+      if (untilMs > nowMs) this.#waitsUntilMs = Math.min(this.#waitsUntilMs, untilMs);
+      else fit.push(planned);
     }
     return this.#choose(fit, nowMs);
   }
@@ -83,7 +96,8 @@ export class Selector {
       if (!front || front.model.isReady?.() === false) continue;
       try {
         const planned = live ? planDispatch(queue, live) : queue.planned(planDispatch);
-        fit.push({ ...planned, live });
+        const forecast = { ...planned, live };
+        if (this.#endOfWait(forecast) <= atMs) fit.push(forecast);
       } catch {
         // `select` will say so to whom it concerns.
       }
@@ -159,6 +173,28 @@ export class Selector {
     };
   }
 
+  /**
+   * Until when a batch waits for others to join it. Only where they could: all that waits for the model would
+   * share the dispatch, and there is room. Nobody's deadline is risked for it.
+   */
+  #endOfWait(planned: Forecast): number {
+    const { queue, model, cost, live } = planned;
+    const waitMs = this.#options.batchWaitMs(queue.name);
+    if (waitMs <= 0 || !model.isCoalescable || isCommitted(planned)) return -Infinity;
+    const front = live ? live[0]! : queue.front!;
+    const cap = capOf(model, front.variantKey);
+    let [rows, oldestMs, deadlineMs] = [0, Infinity, Infinity];
+    for (const work of live ?? queue) {
+      rows += work.rows;
+      const isAlike = work.variantKey === front.variantKey && work.model === front.model;
+      if (!isAlike || rows >= cap) return -Infinity;
+      oldestMs = Math.min(oldestMs, work.enqueuedMs);
+      deadlineMs = Math.min(deadlineMs, work.deadlineMs ?? Infinity);
+    }
+    const endMs = oldestMs + waitMs;
+    return endMs + 1000 * Math.max(cost, DEFAULT_COST_SECONDS) < deadlineMs ? endMs : -Infinity;
+  }
+
   /** Rules most queues out without a look at every request: nobody has gone, no deadline is near. */
   #mayHaveDead(queue: ModelQueue, nowMs: number): boolean {
     const { front } = queue;
@@ -202,9 +238,13 @@ function isCommitted({ queue, live }: Forecast): boolean {
 /** Whether no request that is still to come can change the batch: there are enough for the largest. */
 export function isFull({ model, queue, plan }: PlannedDispatch): boolean {
   if (!model.isCoalescable) return true;
-  const sizes = model.sizes(queue.front!.variantKey)!;
-  const cap = Math.min(sizes[sizes.length - 1]!, model.maxRows ?? Infinity);
+  const cap = capOf(model, queue.front!.variantKey);
   return plan.rows >= cap || queue.depth >= cap;
+}
+
+/** The most rows that one dispatch of a variant takes. */
+function capOf(model: ScheduledModel, variantKey: string): number {
+  return Math.min(model.sizes(variantKey)!.at(-1)!, model.maxRows ?? Infinity);
 }
 
 /** How many requests from a queue's front its next batch could have. */

@@ -30,7 +30,7 @@ import {
   ProcessMemory,
   type WeightStore,
 } from "../runtime/mod.ts";
-import { DISCIPLINES, Scheduler, type SchedulerOptions } from "../scheduler/mod.ts";
+import { DISCIPLINES, DispatchWatch, Scheduler, type SchedulerOptions } from "../scheduler/mod.ts";
 import {
   type GrpcServer,
   healthMethods,
@@ -115,12 +115,35 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   };
   const readiness = () => {
     const { ready, total } = registry.progress();
+    const stuck = watch?.overdue;
     return {
-      isReady: state.isLoaded && !state.isStopping && ready > 0,
-      progress: `${ready} of ${total} models ready${state.isStopping ? ", stopping" : ""}`,
+      isReady: state.isLoaded && !state.isStopping && ready > 0 && !stuck,
+      progress: `${ready} of ${total} models ready` +
+        (stuck ? `, the device is stuck in ${JSON.stringify(stuck.model)}` : "") +
+        (state.isStopping ? ", stopping" : ""),
     };
   };
+  const timeoutSeconds = config.scheduler.dispatchTimeoutSeconds;
+  const watch = timeoutSeconds === 0 ? undefined : new DispatchWatch({
+    timeoutMs: 1000 * timeoutSeconds,
+    now: () => performance.now(),
+    onOverdue: (model) => {
+      metrics.dispatchTimedOut(model);
+      logger.error("the device does not come back from a dispatch, this worker is not ready", {
+        model,
+        timeoutSeconds,
+        remedy: "raise scheduler.dispatch_timeout_seconds if the model takes that long",
+      });
+      announceHealth();
+    },
+    onReturned: (model, seconds) => {
+      logger.warn("a dispatch that took too long is over", { model, seconds });
+      announceHealth();
+    },
+  });
+  if (watch) stack.use(watch.start());
   const scheduler = createScheduler(config, {
+    ...(watch ? { watch } : {}),
     onDispatch: (record) => {
       totals.get(record.model)?.dispatched(record);
       if (registry.has(record.model)) metrics.dispatched(record);
@@ -415,7 +438,7 @@ async function settledWithin(promise: Promise<unknown>, limitMs: number): Promis
 
 function createScheduler(
   config: ServerConfig,
-  observer: Pick<SchedulerOptions, "onDispatch" | "onStaged">,
+  observer: Pick<SchedulerOptions, "onDispatch" | "onStaged" | "watch">,
 ): Scheduler {
   const { scheduler } = config;
   return new Scheduler({
@@ -428,6 +451,8 @@ function createScheduler(
     halfLifeSeconds: scheduler.emaHalflifeSeconds,
     costAlpha: scheduler.costEmaAlpha,
     maxQueueDepth: scheduler.maxQueueDepth,
+    batchWaitMs: (model) =>
+      1000 * (scheduler.models.get(model)?.batchWaitSeconds ?? scheduler.batchWaitSeconds),
     nextTurn: () => new Promise((resolve) => setImmediate(resolve)),
     ...observer,
   });
