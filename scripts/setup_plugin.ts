@@ -16,7 +16,7 @@ export const CPU_PLUGIN: PinnedPlugin = {
   requirement: "xla-cpu-pjrt==0.0.1",
   platform: "manylinux_2_27_x86_64",
   sha256: "55837b6b7b47daa717f2d9a5a03563ea0ceaa338d06a81a1e2d3f060d960decc",
-  megabytes: 61,
+  megabytes: 63,
   files: [
     {
       member: "xla_plugins/xla_cpu_pjrt/xla_cpu_pjrt.so",
