@@ -2,9 +2,10 @@
 
 import { type BackendName, findPlugin, type RuntimeConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
-import type { Logger } from "../log.ts";
+import { type Logger, silentLogger } from "../log.ts";
 import type { Backend } from "./backend.ts";
-import { announceNumerics } from "./compiler_choices.ts";
+import { announceNumerics, compileSettings } from "./compiler_choices.ts";
+import { checkNumerics } from "./numerics_probe.ts";
 import { openPjrtBackend } from "./pjrt/backend.ts";
 import { DeviceOrdinalError } from "./pjrt/client.ts";
 
@@ -36,11 +37,24 @@ const BACKENDS = {
 /**
  * Opens the configured backend. Where a fallback is allowed and CUDA cannot be had, it warns and opens
  * device 0 of the CPU plugin that setup fetched. An ordinal beyond the devices there are is a mistake, and
- * no reason to serve from elsewhere.
+ * no reason to serve from elsewhere; nor is a GPU that computes otherwise than `numerics` says.
  * @throws {ConfigError} when the plugin cannot be used or the device does not exist
  * @throws {UnavailableError} when the plugin cannot create a client, which may pass
  */
 export async function openBackend(runtime: RuntimeConfig, logger: Logger): Promise<Backend> {
+  const backend = await openDevice(runtime, logger);
+  if (backend.platform !== "cuda") return backend;
+  try {
+    const settings = compileSettings(runtime, backend, silentLogger);
+    await checkNumerics(runtime, { backend, settings, logger });
+    return backend;
+  } catch (error) {
+    await backend[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function openDevice(runtime: RuntimeConfig, logger: Logger): Promise<Backend> {
   try {
     return await BACKENDS[runtime.backend](runtime, logger);
   } catch (error) {

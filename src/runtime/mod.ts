@@ -10,6 +10,7 @@ export * from "./compiler_choices.ts";
 export * from "./executable_cache.ts";
 export type { DeviceAccount } from "./device_account.ts";
 export * from "./mock_backend.ts";
+export { type ProbedNumerics, probeNumerics } from "./numerics_probe.ts";
 export { openPjrtBackend, type PjrtBackendOptions } from "./pjrt/backend.ts";
 export { UnsupportedProgramError } from "./pjrt/signature.ts";
 export {

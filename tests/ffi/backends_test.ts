@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import type { RuntimeConfig } from "../../src/config/mod.ts";
 import { ConfigError } from "../../src/errors.ts";
 import { Logger, silentLogger } from "../../src/log.ts";
-import { openBackend } from "../../src/runtime/mod.ts";
+import { openBackend, probeNumerics } from "../../src/runtime/mod.ts";
 import { cpuPlugin } from "./subject.ts";
 
 function runtime(changes: Partial<RuntimeConfig>): RuntimeConfig {
@@ -33,6 +33,8 @@ function runtime(changes: Partial<RuntimeConfig>): RuntimeConfig {
 Deno.test("openBackend() opens what the configuration names", async () => {
   await using backend = await openBackend(runtime({}), silentLogger);
   assert.equal(backend.platform, "cpu");
+  // A CPU has no other precision; here it is the program that is tried.
+  assert.equal(await probeNumerics(backend), "f32");
 });
 
 Deno.test("openBackend() fails without CUDA when no fallback is allowed", async () => {
