@@ -232,7 +232,9 @@ Deno.test("variables, metrics and flags that the manual names exist", async () =
 });
 
 Deno.test("every message in Troubleshooting is one of the program's", () => {
-  const text = sources(["src", "ffi"]);
+  const setup = ["deno", "python/setup", "setup_pip.ts", "setup_plugin.ts"];
+  const text = sources(["src", "ffi"]) +
+    setup.map((name) => Deno.readTextFileSync(`${root}scripts/${name}`)).join("\n");
   const headings = [...pages.get("docs/troubleshooting.md")!.matchAll(/^### (.*)$/gm)];
   assert.ok(headings.length > 20);
   const unknown = headings.flatMap(([, heading]) => {
