@@ -6,6 +6,7 @@
 import {
   CPU_WORKERS_VARIABLE,
   type Environment,
+  formatHostPort,
   materialise,
   type MaterialisedNode,
   MAX_RESTARTS_VARIABLE,
@@ -128,7 +129,9 @@ export async function planNode(inputs: NodeInputs): Promise<NodePlan> {
   } else if (role === "all") {
     const { host, port, metricsPort } = workers[0]!.loaded.config.endpoints;
     notes.push(info(
-      `one worker, no gateway: ${workers[0]!.name} serves gRPC on ${host}:${port}` +
+      `one worker, no gateway: ${workers[0]!.name} serves gRPC on ${
+        formatHostPort({ host, port })
+      }` +
         (metricsPort === 0 ? "" : ` and HTTP on port ${metricsPort}`),
     ));
   }
