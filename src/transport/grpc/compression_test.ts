@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { gunzipSync, gzipSync } from "node:zlib";
+import { deflateSync, gunzipSync, gzipSync } from "node:zlib";
 import { assertNoGrowth } from "../../../tests/harness/growth.ts";
 import { InternalError, ResourceExhaustedError } from "../../errors.ts";
 import { joinMessage } from "../handler.ts";
@@ -14,11 +14,15 @@ Deno.test("compress() writes what zlib reads, from several chunks", async () => 
 });
 
 Deno.test("decompress() reads what zlib writes, up to the limit", async () => {
-  const packed = new Uint8Array(gzipSync(text));
-  const message = await decompress([packed.subarray(0, 20), packed.subarray(20)], text.length);
-  assert.deepEqual(new Uint8Array(joinMessage(message)), text);
-  await assert.rejects(decompress([packed], text.length - 1), ResourceExhaustedError);
-  assert.equal(joinMessage(await decompress([gzipSync(new Uint8Array(0))], 0)).length, 0);
+  for (const [encoding, pack] of [["gzip", gzipSync], ["deflate", deflateSync]] as const) {
+    const packed = new Uint8Array(pack(text));
+    const parts = [packed.subarray(0, 20), packed.subarray(20)];
+    const message = await decompress(parts, encoding, text.length);
+    assert.deepEqual(new Uint8Array(joinMessage(message)), text);
+    await assert.rejects(decompress([packed], encoding, text.length - 1), ResourceExhaustedError);
+    const nothing = await decompress([pack(new Uint8Array(0))], encoding, 0);
+    assert.equal(joinMessage(nothing).length, 0);
+  }
 });
 
 Deno.test("decompress() stops a bomb at the limit", async () => {
@@ -26,22 +30,28 @@ Deno.test("decompress() stops a bomb at the limit", async () => {
   await assertNoGrowth({
     what: "bombs",
     perRound: 1,
-    round: () => assert.rejects(decompress([bomb], 1 << 20), ResourceExhaustedError),
+    round: () => assert.rejects(decompress([bomb], "gzip", 1 << 20), ResourceExhaustedError),
     residentBytesEach: 64 << 20,
     isCollected: false,
   });
 });
 
-Deno.test("decompress() refuses what is not gzip, or not all of it", async () => {
-  for (const bytes of [text.subarray(0, 100), new Uint8Array(0), gzipSync(text).subarray(0, 50)]) {
-    await assert.rejects(decompress([new Uint8Array(bytes)], 1 << 20), InternalError);
+Deno.test("decompress() refuses what is not of the format, or not all of it", async () => {
+  const wrong = [text.subarray(0, 100), new Uint8Array(0)];
+  for (const bytes of [...wrong, gzipSync(text).subarray(0, 50), deflateSync(text)]) {
+    await assert.rejects(decompress([new Uint8Array(bytes)], "gzip", 1 << 20), InternalError);
+  }
+  for (const bytes of [...wrong, deflateSync(text).subarray(0, 50), gzipSync(text)]) {
+    const given = decompress([new Uint8Array(bytes)], "deflate", 1 << 20);
+    await assert.rejects(given, { status: "INTERNAL", message: "Message is not valid deflate" });
   }
 });
 
 Deno.test("encoding names", () => {
-  assert.deepEqual(["identity", "gzip", "deflate", ""].map(encodingOf), [
+  assert.deepEqual(["identity", "gzip", "deflate", "snappy", ""].map(encodingOf), [
     "identity",
     "gzip",
+    "deflate",
     undefined,
     undefined,
   ]);

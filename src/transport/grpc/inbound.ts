@@ -2,7 +2,7 @@
 
 import { InternalError } from "../../errors.ts";
 import { type Message, messageLength } from "../handler.ts";
-import { decompress, type Encoding } from "./compression.ts";
+import { type Compression, decompress, type Encoding } from "./compression.ts";
 import { MessageReader, type MessageSink } from "./message_reader.ts";
 
 /** Bytes of whole messages held unread before no more window is given back. */
@@ -81,19 +81,22 @@ export class Inbound implements MessageSink {
   onMessage(message: Message, isCompressed: boolean): void {
     if (this.#isClosed) return;
     if (!isCompressed && this.#inflating === undefined) return this.#owner.accept(message);
-    if (isCompressed && this.#encoding === "identity") {
+    const encoding = isCompressed ? this.#encoding : undefined;
+    if (encoding === "identity") {
       throw new InternalError("Message is marked compressed, but grpc-encoding is identity");
     }
     this.queued(message);
     this.#inflating = (this.#inflating ?? Promise.resolve()).then(() =>
-      this.#inflate(message, isCompressed)
+      this.#inflate(message, encoding)
     );
   }
 
-  async #inflate(message: Message, isCompressed: boolean): Promise<void> {
+  async #inflate(message: Message, encoding: Compression | undefined): Promise<void> {
     if (this.#isClosed) return;
     try {
-      const inflated = isCompressed ? await decompress(message, this.#maxBytes) : message;
+      const inflated = encoding === undefined
+        ? message
+        : await decompress(message, encoding, this.#maxBytes);
       if (this.#isClosed) return;
       this.#owner.accept(inflated);
       this.taken(message);

@@ -3,6 +3,9 @@
 import { ConnectionError, ErrorCode } from "./error_codes.ts";
 import { type Http2Limits, RateLimit } from "./limits.ts";
 
+/** Twice what gRPC's C core (1.75) sends for one call with a small answer. */
+const TINY_WINDOW_UPDATES_PER_STREAM = 4;
+
 /** The budgets of one connection. Every method throws `ConnectionError` when its budget is spent. */
 export class FloodGuard {
   readonly #resets: RateLimit;
@@ -29,7 +32,8 @@ export class FloodGuard {
 
   /** A stream ran to its end. */
   completed(): void {
-    this.#resets.restore();
+    this.#resets.restore(1);
+    this.#tinyWindowUpdates.restore(TINY_WINDOW_UPDATES_PER_STREAM);
   }
 
   refusedStream(nowMs: number): void {

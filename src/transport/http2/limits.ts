@@ -41,7 +41,8 @@ export interface Http2Limits {
   readonly emptyFrames: RateLimitOptions;
   /**
    * WINDOW_UPDATE frames that grant fewer bytes than `tinyWindowBytes` (CVE-2019-9511 "data
-   * dribble"). Default 10 000, 1000/s.
+   * dribble"). Each stream that completes gives some back: the clients of gRPC's C core, Python's among
+   * them, grant the bytes of a small answer one by one. Default 10 000, 1000/s.
    */
   readonly tinyWindowUpdates: RateLimitOptions;
   /** Default 128. */
@@ -113,9 +114,9 @@ export class RateLimit {
     return true;
   }
 
-  /** Gives one event back. */
-  restore(): void {
-    if (this.#tokens < this.#burst) this.#tokens++;
+  /** Gives events back. */
+  restore(count: number): void {
+    this.#tokens = Math.min(this.#burst, this.#tokens + count);
   }
 
   /** Gives everything back. */

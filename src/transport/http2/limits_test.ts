@@ -130,6 +130,23 @@ Deno.test("resets are forgiven for completed streams and for old ones", async ()
   await stop(setup);
 });
 
+Deno.test("tiny window updates are forgiven for completed streams, and for no others", async () => {
+  const setup = await limited({ tinyWindowUpdates: { burst: 10, perSecond: 0 } });
+  const update = (id: number) => frame(T.WINDOW_UPDATE, 0, id, uint32(50));
+  for (let i = 0; i < 50; i++) {
+    const id = 2 * i + 1;
+    setup.peer.send(headers(id, F.END_HEADERS | F.END_STREAM));
+    await settle(1);
+    setup.streams.at(-1)!.sendHeaders([[":status", "200"]], true);
+    // As gRPC's C core does: of the answer, for its stream and for the connection.
+    setup.peer.send(update(id), update(0));
+    assert.equal(await setup.peer.outcome(), "ok");
+  }
+  setup.peer.send(headers(101), repeat(10, () => update(101)));
+  assert.equal(await setup.peer.outcome(), CALM);
+  await stop(setup);
+});
+
 Deno.test("PINGs that follow work are not counted", async () => {
   const setup = await limited({ pings: { burst: 2, perSecond: 0 } });
   for (let i = 0; i < 20; i++) {
