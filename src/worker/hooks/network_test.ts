@@ -17,6 +17,7 @@ const TELL = `register_model("m", {
 /** A server to reach, and one that nobody may reach. */
 function servers() {
   const reached: string[] = [];
+  const closings: Promise<unknown>[] = [];
   const forbidden = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, () => {
     reached.push("the other server");
     return new Response("secret");
@@ -29,6 +30,7 @@ function servers() {
       if (request.headers.get("upgrade") === "websocket") {
         const { socket, response } = Deno.upgradeWebSocket(request);
         socket.onmessage = ({ data }) => socket.send(`echo ${data}`);
+        closings.push(new Promise((resolve) => socket.onclose = resolve));
         return response;
       }
       const seeOther = (status: number, location: string) =>
@@ -58,7 +60,8 @@ function servers() {
     elsewhere,
     port: granted.addr.port,
     async [Symbol.asyncDispose]() {
-      await Promise.all([granted.shutdown(), forbidden.shutdown()]);
+      // A socket whose hook was ended closes a little later than its thread.
+      await Promise.all([...closings, granted.shutdown(), forbidden.shutdown()]);
     },
   };
 }
