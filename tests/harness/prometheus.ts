@@ -68,7 +68,9 @@ async function unpack(): Promise<string | undefined> {
       await run("apt-get", ["-qq", "update"], { signal });
       fetched = await fetchPackage();
     }
-    if (fetched.code !== 0) return `apt-get download prometheus: ${fetched.text.trim()}`;
+    if (fetched.code !== 0) {
+      return `apt-get download prometheus: ${fetched.text.trim().split("\n").at(-1)}`;
+    }
     const [file] = [...Deno.readDirSync(folder)].filter(({ name }) => name.endsWith(".deb"));
     const root = join(folder, "root");
     const unpacked = await run("dpkg-deb", ["-x", join(folder, file!.name), root], { signal });

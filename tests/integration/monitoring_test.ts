@@ -10,6 +10,7 @@ import { writeSoakModels } from "../../scripts/soak/models.ts";
 import { type SoakNode, startNode } from "../../scripts/soak/node.ts";
 import { RIGS } from "../../scripts/soak/rigs.ts";
 import { temporaryDirectory } from "../harness/bundle_builder.ts";
+import { notRun } from "../harness/not_run.ts";
 import {
   findPrometheus,
   type Prometheus,
@@ -124,9 +125,9 @@ Deno.test("every alert has a test in which it fires", async () => {
   assert.deepEqual(rules.map(({ alert }) => alert).filter((name) => !fired.has(name)), []);
 });
 
-Deno.test("promtool accepts the configuration and the rules, and the alerts do what they say", async () => {
+Deno.test("promtool accepts the configuration and the rules, and the alerts do what they say", async (t) => {
   const tools = await findPrometheus();
-  if (typeof tools === "string") return console.log(`not run, there is no promtool: ${tools}`);
+  if (typeof tools === "string") return await notRun(t, `there is no promtool: ${tools}`);
   for (
     const args of [
       ["check", "config", "prometheus.yml"],
@@ -142,9 +143,9 @@ Deno.test("promtool accepts the configuration and the rules, and the alerts do w
 /** For all expressions together; on an idle machine a few seconds are enough. */
 const DATA_WITHIN_MS = 600_000;
 
-Deno.test("every expression has data in a real Prometheus that scrapes a loaded node", async () => {
+Deno.test("every expression has data in a real Prometheus that scrapes a loaded node", async (t) => {
   const tools = await findPrometheus();
-  if (typeof tools === "string") return console.log(`not run, there is no Prometheus: ${tools}`);
+  if (typeof tools === "string") return await notRun(t, `there is no Prometheus: ${tools}`);
   await using rig = await startRig(tools, {
     workers: RIGS.pair.workers,
     global: RIGS.pair.global(MODELS),
@@ -167,9 +168,9 @@ Deno.test("every expression has data in a real Prometheus that scrapes a loaded 
   }
 });
 
-Deno.test("one CPU worker has data in every expression that is not about a gateway or a budget", async () => {
+Deno.test("one CPU worker has data in every expression that is not about a gateway or a budget", async (t) => {
   const tools = await findPrometheus();
-  if (typeof tools === "string") return console.log(`not run, there is no Prometheus: ${tools}`);
+  if (typeof tools === "string") return await notRun(t, `there is no Prometheus: ${tools}`);
   await using rig = await startRig(tools, { workers: 1, global: { runtime: { backend: "cpu" } } });
   const expressions = allExpressions();
   const own = expressions.filter(({ panel, text }) =>
