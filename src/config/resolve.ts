@@ -75,7 +75,7 @@ export function resolveServerConfig(sources: ConfigSources): ResolvedConfig {
   assign(root, ["hooks", "models"], resolveHooksModels(sources.file, origins));
   // Every field has a row (`RowTree`) and each row gives its field's type, so the tree is complete.
   const config = root as unknown as ServerConfig;
-  return { config, origins, warnings: [...warnings, ...adviceOn(config, origins)] };
+  return { config, origins, warnings: [...warnings, ...adviceOn(config)] };
 }
 
 /** How an origin is named in a message: the flag, the variable, file and key, or the bare key. */
@@ -190,7 +190,7 @@ function accept<T extends Leaf>(row: Row<T>, value: T | undefined, name: string,
   throw new ConfigError(`${name} must be ${row.expects}, got ${showRefused(row, raw)}`);
 }
 
-function adviceOn(config: ServerConfig, origins: Origins): string[] {
+function adviceOn(config: ServerConfig): string[] {
   const advice: string[] = [];
   const { sharedHostWeights, sharedHostWeightsMode } = config.runtime;
   if (sharedHostWeights && Number.parseInt(sharedHostWeightsMode, 8) === 0o666) {

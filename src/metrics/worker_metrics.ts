@@ -92,6 +92,7 @@ export class WorkerMetrics {
   readonly #hookFailures: CounterFamily;
   readonly #batchSizes: HistogramFamily;
   readonly #staged: CounterFamily;
+  readonly #dispatchTimeouts: CounterFamily;
   readonly #metaWaits: Readonly<Record<"gate" | "scratch", HistogramFamily>>;
 
   constructor(options: WorkerMetricsOptions) {
@@ -132,6 +133,13 @@ export class WorkerMetrics {
       new CounterFamily({
         name: "worker_bundle_load_failures_total",
         help: "Attempts to load a bundle that failed.",
+        labels: ["model"],
+      }),
+    );
+    this.#dispatchTimeouts = registry.add(
+      new CounterFamily({
+        name: "worker_dispatch_timeouts_total",
+        help: "Dispatches that took longer than scheduler.dispatch_timeout_seconds.",
         labels: ["model"],
       }),
     );
@@ -244,6 +252,11 @@ export class WorkerMetrics {
     this.#staged.child(model, outcome).add();
   }
 
+  /** A dispatch is taking longer than it may. */
+  dispatchTimedOut(model: string): void {
+    this.#dispatchTimeouts.child(model).add();
+  }
+
   /** A request's hooks took this long together. */
   hooksRan(model: string, seconds: number): void {
     this.#stageOf(model, this.#cellsOf(model), "hooks").observe(seconds);
@@ -290,6 +303,7 @@ export class WorkerMetrics {
       this.#hookWorkersLost,
       this.#hookFailures,
       this.#staged,
+      this.#dispatchTimeouts,
     ];
     const histograms = [this.#latency, this.#stages, this.#batchSizes];
     for (const family of [...counters, ...histograms, ...Object.values(this.#metaWaits)]) {

@@ -284,6 +284,7 @@ Deno.test("WorkerMetrics shows the worker's own figures and its configuration", 
   metrics.bundleFailed("broken");
   metrics.bundleFailed("broken");
   metrics.hookWorkerLost("text", "timeout");
+  metrics.dispatchTimedOut("slow");
   const text = await metrics.text();
   for (
     const line of [
@@ -292,6 +293,7 @@ Deno.test("WorkerMetrics shows the worker's own figures and its configuration", 
       'worker_max_concurrent_requests{worker="w0",gpu="3"} 1024',
       'worker_bundle_load_failures_total{worker="w0",gpu="3",model="broken"} 2',
       'worker_hook_workers_lost_total{worker="w0",gpu="3",model="text",reason="timeout"} 1',
+      'worker_dispatch_timeouts_total{worker="w0",gpu="3",model="slow"} 1',
       'worker_native_handles{worker="w0",gpu="3",kind="buffer"} 5',
       'worker_info{worker="w0",gpu="3",device_ordinal="0",control_mode="dynamic",' +
       'discipline="fair",residency_mode="self_managed"} 1',

@@ -233,7 +233,8 @@ export class BatchRunner {
     decay.restart(nowMs, (scale) => {
       for (const each of queues.values()) each.rescale(scale);
     });
-    return { seconds: (nowMs - startMs) / 1000, scale: decay.scaleAt(nowMs) };
+    // What the device says it waited is of another clock's reading.
+    return { seconds: Math.max(0, nowMs - startMs) / 1000, scale: decay.scaleAt(nowMs) };
   }
 
   #assemble(

@@ -56,6 +56,15 @@ export function contractMethods(
       }),
     ],
     ["/t.T/Hang", unary((_, call) => untilAborted(call))],
+    [
+      "/t.T/GiveUp",
+      unary(async (request, call) => {
+        call.giveUp!(new ServerError("DEADLINE_EXCEEDED", "the device hangs"));
+        call.giveUp!(new ServerError("INTERNAL", "once more"));
+        await Promise.resolve();
+        return request;
+      }),
+    ],
     ["/t.T/Big", unary(() => [new Uint8Array(bigBytes)])],
     ["/t.T/Bidi", {
       kind: "stream",

@@ -41,6 +41,11 @@ export interface CallContext {
    * without creating the signal, so it is cheap per call. Not every context has it (a test's may not).
    */
   onAbort?(listener: (reason: ServerError) => void): void;
+  /**
+   * Ends the call with this status now, whatever the handler still does; what it gives goes nowhere then. For
+   * handlers that hold what they cannot let go of before a device is done. Not every context has it.
+   */
+  giveUp?(reason: ServerError): void;
   /** Whether the call is already over, without creating the signal. */
   readonly isAborted: boolean;
   /** `host:port` or a socket path, for logs. */

@@ -223,6 +223,20 @@ export function testServerContract(
     }
   });
 
+  check(
+    "ends a call that its handler gives up at once, and drops what comes after that",
+    async (rig) => {
+      const { code, details, messages } = await rig.call("/t.T/GiveUp");
+      assert.equal(code, grpc.status.DEADLINE_EXCEEDED);
+      assert.deepEqual([details, messages], ["the device hangs", []]);
+      assert.equal(rig.seen[0]!.isAborted, true);
+      assert.equal(rig.seen[0]!.signal.reason.message, "the device hangs");
+      await until(() => rig.server.activeCalls === 0);
+      assert.deepEqual([rig.ended, rig.failures], [["/t.T/GiveUp DEADLINE_EXCEEDED"], []]);
+      assert.equal((await rig.call("/t.T/Echo")).code, grpc.status.OK);
+    },
+  );
+
   check("aborts the handler when the caller cancels", async (rig) => {
     for (const [path, cancelAfter] of [["/t.T/Hang", 0], ["/t.T/Forever", 3]] as const) {
       const { code } = await rig.call(path, { cancelAfter });

@@ -89,6 +89,7 @@ export class Inference {
       deadlineMs: earliest(call.deadlineMs, remainingBudgetMs(request.parameters)),
       isAborted: () => call.isAborted,
       onAbort: (listener) => call.onAbort?.(listener),
+      giveUp: (reason) => call.giveUp?.(reason),
     };
     // Before anything is waited for, so that the model found is still there.
     model.usage.begin();

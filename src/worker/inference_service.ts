@@ -136,12 +136,18 @@ function inferHandler(options: InferenceServiceOptions) {
     } finally {
       inference?.end();
       slot?.[Symbol.dispose]();
+      // It was answered before this was done: late, given up, or with nobody there any more.
+      if (call.isAborted) status = abortStatus(call);
       const seconds = (performance.now() - startMs) / 1000;
       const model = inference?.modelName;
       observer.ended(model, status, seconds);
       if (model !== undefined) options.totals.get(model)?.requestEnded(status === "OK", seconds);
     }
   };
+}
+
+function abortStatus({ signal }: CallContext): StatusName {
+  return signal.reason instanceof ServerError ? signal.reason.status : "CANCELLED";
 }
 
 function statisticsFor(

@@ -294,7 +294,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
   async #run(
     { variantKey, size, inputs }: DispatchInputs,
     staged: DeviceInputs | undefined,
-    { targets, after, onWait, onExecuted }: RunOptions,
+    { targets, after, onWaiting, onWait, onExecuted }: RunOptions,
   ): Promise<RunOutcome> {
     const share = this.#variants.get(variantKey)?.programs.get(size);
     if (!share) throw new InternalError(`Model ${this.#quoted} has no program of size ${size}`);
@@ -302,6 +302,7 @@ export class LoadedModel implements ScheduledModel, Disposable {
     try {
       const bytes = dispatchBytes(program, this.weightBytes) - (staged?.byteLength ?? 0);
       const use = this.weights.use(Math.max(0, bytes));
+      if (use instanceof Promise) onWaiting?.();
       using held = use instanceof Promise ? await timed(use, onWait) : use;
       if (after) await after;
       const ahead = staged && await staged.copied ? staged : undefined;

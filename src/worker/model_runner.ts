@@ -115,6 +115,7 @@ export class ModelRunner {
       variantKey,
       deadlineMs: limits.deadlineMs,
       isAborted: limits.isAborted ?? (() => false),
+      giveUp: limits.giveUp,
       isCommitted,
       targets: request.targets,
     });

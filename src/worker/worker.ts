@@ -74,6 +74,8 @@ const LAST_LINES_MS = 500;
  * a container waits for ten seconds and no longer.
  */
 const LOADS_END_MS = 2000;
+/** How long a dispatch in progress may take to end when the time for everything else is over. */
+const DISPATCH_END_MS = 2000;
 /** How long calls in progress may take once nobody supervises this process any more. */
 const ORPHAN_GRACE_SECONDS = 3;
 
@@ -401,12 +403,17 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   watcher[Symbol.dispose]();
   health.close();
   await server.shutdown(remainingMs());
-  await scheduler.shutdown(remainingMs());
-  if (!await settledWithin(lifecycle.idle(), Math.min(remainingMs(), LOADS_END_MS))) {
-    // A compilation cannot be interrupted, and leaving in the usual way while one runs can crash.
-    logger.warn("stopped while models were still loading");
+  /** What runs natively cannot be interrupted, and leaving in the usual way while it does can crash. */
+  const leaveNow = async (why: string): Promise<never> => {
+    logger.warn(why);
     await output.drain(LAST_LINES_MS);
     exitNow(0);
+  };
+  if (!await settledWithin(scheduler.shutdown(remainingMs()), remainingMs() + DISPATCH_END_MS)) {
+    await leaveNow("stopped while the device was still busy with a dispatch");
+  }
+  if (!await settledWithin(lifecycle.idle(), Math.min(remainingMs(), LOADS_END_MS))) {
+    await leaveNow("stopped while models were still loading");
   }
   logger.info("stopped");
   return 0;

@@ -217,6 +217,10 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
     this.#fail(new DeadlineExceededError("Deadline exceeded"));
   }
 
+  giveUp(reason: ServerError): void {
+    this.#fail(reason);
+  }
+
   accept(message: Message): void {
     if (this.#requests !== undefined) {
       this.#inbound!.queued(message);

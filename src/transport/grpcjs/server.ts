@@ -123,8 +123,20 @@ class GrpcJsServer implements GrpcServer {
         path,
         async (call: UnaryCall, callback: grpc.sendUnaryData<Message>) => {
           const context = this.#begin(path, call);
+          const fail = (error: unknown) => {
+            const status = this.#failed(error, context);
+            if (context.hasStatus) return;
+            context.hasStatus = true;
+            callback(
+              { code: STATUS_NUMBERS[status.status], details: detailsOf(status) },
+              null,
+              trailersOf(context),
+            );
+          };
+          context.onGiveUp = fail;
           try {
             const response = await handler.handle(call.request, context);
+            if (context.hasStatus) return;
             if (context.deadlineMs !== undefined && performance.now() >= context.deadlineMs) {
               throw new DeadlineExceededError("Deadline exceeded");
             }
@@ -133,12 +145,7 @@ class GrpcJsServer implements GrpcServer {
             this.#end(context, "OK");
             callback(null, response, trailersOf(context));
           } catch (error) {
-            const status = this.#failed(error, context);
-            callback(
-              { code: STATUS_NUMBERS[status.status], details: detailsOf(status) },
-              null,
-              trailersOf(context),
-            );
+            fail(error);
           }
         },
         serialize,
@@ -219,6 +226,10 @@ class GrpcJsCall implements CallContext {
   readonly responseHeaders = new CallMetadata();
   readonly responseTrailers = new CallMetadata();
   readonly #abort = new AbortSource();
+  /** Whether a status has been given to grpc-js before the handler was done. */
+  hasStatus = false;
+  /** Ends the call with an error; of unary calls. */
+  onGiveUp: ((reason: ServerError) => void) | undefined;
 
   constructor(path: string, call: UnaryCall | DuplexCall) {
     this.path = path;
@@ -242,6 +253,12 @@ class GrpcJsCall implements CallContext {
 
   onAbort(listener: (reason: ServerError) => void): void {
     this.#abort.onAbort(listener);
+  }
+
+  giveUp(reason: ServerError): void {
+    if (this.isAborted) return;
+    this.onGiveUp?.(reason);
+    this.#abort.abort(reason);
   }
 
   /** Over, for the deadline if that has passed (grpc-js reports both alike), else with this message. */

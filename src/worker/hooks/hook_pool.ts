@@ -78,6 +78,8 @@ export interface HookCallLimits {
   readonly isAborted?: () => boolean;
   /** Runs the listener once, with the reason, when the caller goes away or its deadline passes. */
   readonly onAbort?: (listener: (reason: ServerError) => void) => void;
+  /** Answers the caller at once, whatever is still done for it. */
+  readonly giveUp?: ((reason: ServerError) => void) | undefined;
 }
 
 interface PendingCall {
