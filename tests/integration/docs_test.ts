@@ -281,7 +281,18 @@ Deno.test("the checklist is complete, and everything that it names exists", () =
 /** Flags of other programs that the manual speaks of. */
 const FOREIGN_FLAGS = new Set([
   ...["allow-all", "initial-old-space-size", "no-remote"],
-  ...["build-arg", "gpus", "ipc", "pids-limit", "read-only", "shm-size", "stop-timeout", "user"],
+  ...[
+    "build-arg",
+    "cpus",
+    "gpus",
+    "ipc",
+    "memory",
+    "pids-limit",
+    "read-only",
+    "shm-size",
+    "stop-timeout",
+    "user",
+  ],
 ]);
 
 /** Settings that look like a metric. */
