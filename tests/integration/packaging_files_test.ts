@@ -60,6 +60,7 @@ Deno.test("hadolint and shellcheck have nothing against the image's files", asyn
         ...[...Deno.readDirSync(`${root}/scripts/try_image`)].map(({ name }) =>
           `${root}/scripts/try_image/${name}`
         ),
+        `${root}/scripts/try_grafana/run`,
       ]),
     ];
     assert.deepEqual(results, [{ code: 0, text: "" }, { code: 0, text: "" }]);
