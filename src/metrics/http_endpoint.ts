@@ -6,6 +6,7 @@ import { pause } from "../pause.ts";
 import { buildInfo } from "../standalone.ts";
 import { pageFile } from "./page_files.ts";
 import { METRICS_CONTENT_TYPE } from "./registry.ts";
+import { sharedText } from "./shared_text.ts";
 
 /** Whether the server can answer inference, and how far it is on the way there. */
 export interface Readiness {
@@ -45,7 +46,8 @@ const WARNING_INTERVAL_MS = 60_000;
  *
  * @throws {ConfigError} when the address cannot be bound
  */
-export function serveHttp(options: HttpEndpointOptions): HttpEndpoint {
+export function serveHttp(given: HttpEndpointOptions): HttpEndpoint {
+  const options = { ...given, metrics: sharedText(given.metrics) };
   const { hostname, port, logger } = options;
   const cut = new AbortController();
   const open = (port: number) =>
