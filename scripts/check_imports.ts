@@ -6,6 +6,8 @@
  *     deno run -A scripts/check_imports.ts
  */
 
+import { pathToFileURL } from "node:url";
+
 /** What each part of the program may import from the others. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
@@ -187,7 +189,7 @@ async function importsOf(root: string, files: readonly string[]): Promise<Edge[]
   try {
     await Deno.writeTextFile(
       entry,
-      files.map((file) => `import "file://${root}${file}";\n`).join(""),
+      files.map((file) => `import "${pathToFileURL(root)}${file}";\n`).join(""),
     );
     const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: ["info", "--json", "--config", `${root}deno.json`, entry],
@@ -228,7 +230,7 @@ interface ModuleGraph {
 }
 
 function relative(root: string, specifier: string | undefined): string | undefined {
-  const prefix = `file://${root}`;
+  const prefix = pathToFileURL(root).href;
   return specifier?.startsWith(prefix) ? specifier.slice(prefix.length) : undefined;
 }
 

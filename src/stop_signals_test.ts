@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import { fileURLToPath } from "node:url";
 import { onStopSignals } from "./stop_signals.ts";
 
-const MODULE = fileURLToPath(new URL("stop_signals.ts", import.meta.url));
+const MODULE = new URL("stop_signals.ts", import.meta.url).href;
 
 Deno.test("onStopSignals() takes a signal that comes by two ways at once for one", async () => {
   let now = 0;

@@ -16,6 +16,7 @@ import { GrpcClient, joinMessage } from "../../src/transport/mod.ts";
 import { temporaryDirectory } from "../../tests/harness/bundle_builder.ts";
 import { startGateway } from "../../tests/harness/fleet.ts";
 import { startServer, type TestServer } from "../../tests/harness/server.ts";
+import { NO_GO } from "../../tests/harness/go_tools.ts";
 import { type GhzFigures, hasGhz, runGhz } from "./ghz.ts";
 import { mlpInput, randomFloats, writeMlpBundle } from "./mlp_bundle.ts";
 import { Peer } from "./peer.ts";
@@ -57,9 +58,7 @@ interface Round {
 export async function run(args: string[], share: number): Promise<void> {
   const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "3" } } });
   if (!hasGhz()) {
-    console.error(
-      "bench gateway: ghz is not here and cannot be built without Go; nothing measured",
-    );
+    console.error(`bench gateway: no ghz, since ${NO_GO}; nothing measured`);
     process.exitCode = 1;
     return;
   }

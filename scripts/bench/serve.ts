@@ -13,6 +13,7 @@ import { encodeInferRequest, encodeInferResponse } from "../../src/protocol/mod.
 import type { NamedTensor } from "../../src/tensor/mod.ts";
 import { joinMessage } from "../../src/transport/mod.ts";
 import { temporaryDirectory } from "../../tests/harness/bundle_builder.ts";
+import { NO_GO } from "../../tests/harness/go_tools.ts";
 import { startServer } from "../../tests/harness/server.ts";
 import { type GoFloor, startGoFloor } from "./go_floor.ts";
 import { type GhzFigures, hasGhz, runGhz } from "./ghz.ts";
@@ -77,7 +78,7 @@ interface Row {
 export async function run(args: string[], share: number): Promise<void> {
   const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "3" } } });
   if (!hasGhz()) {
-    console.error("bench serve: ghz is not here and cannot be built without Go; nothing measured");
+    console.error(`bench serve: no ghz, since ${NO_GO}; nothing measured`);
     process.exitCode = 1;
     return;
   }

@@ -1,11 +1,10 @@
 /** Memory that is taken away while it is mapped: what the kernel does then, and what the guard makes of it. */
 
 import assert from "node:assert/strict";
-import { fileURLToPath } from "node:url";
 import { Mapping } from "../../ffi/libc/mod.ts";
 
 const PAGE = 4096;
-const MMAP = fileURLToPath(new URL("../../ffi/libc/mod.ts", import.meta.url));
+const MMAP = new URL("../../ffi/libc/mod.ts", import.meta.url).href;
 
 function fileOfPages(pages: number): string {
   const path = Deno.makeTempFileSync();

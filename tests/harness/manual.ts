@@ -24,7 +24,7 @@ const LINKED = [
   ...["docker", "examples", "ffi", "proto", "scripts", "src"],
 ];
 /** Tasks of much code: under another path Deno would transpile, and keep, the whole program once more. */
-const FROM_ROOT = /(?<=\bdeno run -A )(?=scripts\/(bench|compile|simulate|soak)\b)/g;
+const FROM_ROOT = /(?<=\bdeno run -A )scripts\/(bench|compile|simulate|soak)\b[^\s"]*/g;
 
 /** A running server of a page. */
 interface Running {
@@ -59,12 +59,13 @@ export class Manual implements AsyncDisposable {
     cpSync(join(root, "docs"), join(this.#folder, "docs"), { recursive: true });
     Deno.writeTextFileSync(
       join(this.#folder, "deno.json"),
-      Deno.readTextFileSync(join(root, "deno.json")).replaceAll(FROM_ROOT, root),
+      Deno.readTextFileSync(join(root, "deno.json")).replaceAll(FROM_ROOT, `'${root}$&'`),
     );
     // Not a link, for the reason of FROM_ROOT.
     Deno.writeTextFileSync(
       join(this.#folder, "main.ts"),
-      `import { main } from "file://${root}src/cli/mod.ts";\nDeno.exit(await main(Deno.args));\n`,
+      `import { main } from "${import.meta.resolve("../../src/cli/mod.ts")}";\n` +
+        "Deno.exit(await main(Deno.args));\n",
     );
     Deno.mkdirSync(join(this.#folder, "bin"));
     const program = join(this.#folder, "bin/reactantserver");
