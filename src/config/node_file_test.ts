@@ -51,6 +51,12 @@ Deno.test("parseNodeFile() checks each worker's name, device and ports", () => {
   refuses(workers("{port: 1}"), /workers\[0\]\.name must be a string, got nothing/);
   refuses(workers("{name: 1}"), /workers\[0\]\.name must be a string, got 1/);
   refuses(workers("{name: a}, {name: a}"), /workers\[1\]\.name "a" is used twice/);
+  refuses(workers('{name: ""}'), /workers\[0\]\.name "" must neither be empty nor/);
+  refuses(workers('{name: "a "}'), /name "a " must neither be empty nor begin or end in spaces/);
+  refuses(workers('{name: "a,b"}'), /name "a,b" must have no comma/);
+  refuses(workers('{name: "a\\nb"}'), /name "a\\nb" must have no comma and no control character/);
+  refuses(workers(`{name: ${"a".repeat(129)}}`), /name "a{128}" … has more than 128 characters/);
+  refuses(workers("{name: gateway}"), /name "gateway" is the name of the node's own gateway/);
   refuses(workers("{name: a, gpu: x}"), /workers\[0\]\.gpu must be an integer, got "x"/);
   refuses(workers("{name: a, gpu: 1.0}"), /workers\[0\]\.gpu must be an integer, got 1/);
   refuses(workers("{name: a, gpu: -1}"), /workers\[0\]\.gpu must be at least 0, got -1/);

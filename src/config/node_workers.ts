@@ -26,6 +26,11 @@ export interface WorkerEntry {
 /** Keys of an entry that are not settings. */
 const ENTRY_KEYS = ["name", "gpu", "port", "host"];
 
+/** Other processes of a node; the names of all begin their lines in its log. */
+const TAKEN_NAMES = ["gateway", "supervisor"];
+/** Longest name. */
+const MAX_NAME_LENGTH = 128;
+
 /**
  * Reads and checks the list, entry by entry in declaration order.
  *
@@ -62,12 +67,30 @@ interface Surroundings {
   readonly workers: readonly WorkerEntry[];
 }
 
+/** Names begin the lines of the log, are labels, and reach the gateway as a list with commas. */
+function nameProblem(name: string): string | undefined {
+  if (name === "" || name !== name.trim()) {
+    return "must neither be empty nor begin or end in spaces";
+  }
+  if (name.length > MAX_NAME_LENGTH) return `… has more than ${MAX_NAME_LENGTH} characters`;
+  // deno-lint-ignore no-control-regex
+  if (/[,\x00-\x1f\x7f-\x9f]/.test(name)) return "must have no comma and no control character";
+  if (TAKEN_NAMES.includes(name)) return `is the name of the node's own ${name}; choose another`;
+  return undefined;
+}
+
 function readEntry(entry: Mapping, index: number, around: Surroundings): WorkerEntry {
   const { raw, file } = around;
   const at = `workers[${index}]`;
   const name = entry["name"];
   if (typeof name !== "string") {
     throw new ConfigError(`${file}: ${at}.name must be a string, got ${show(name)}`);
+  }
+  const problem = nameProblem(name);
+  if (problem !== undefined) {
+    throw new ConfigError(
+      `${file}: ${at}.name ${JSON.stringify(name.slice(0, MAX_NAME_LENGTH))} ${problem}`,
+    );
   }
   if (around.workers.some((worker) => worker.name === name)) {
     throw new ConfigError(
