@@ -18,6 +18,7 @@ import {
 import type { Logger } from "../log.ts";
 import { peekInferRequest, quoted } from "../protocol/mod.ts";
 import {
+  type BufferPool,
   type CallContext,
   errorOfStatus,
   type Message,
@@ -71,6 +72,7 @@ interface Passage {
   readonly id: string;
   readonly message: Message;
   readonly call: CallContext;
+  readonly memory: BufferPool | undefined;
   /** On the `performance.now()` clock. */
   readonly deadlineMs: number;
 }
@@ -91,15 +93,18 @@ export class InferProxy {
     this.#options = options;
   }
 
-  /** The handler of ModelInfer. */
-  async handle(message: Message, call: CallContext): Promise<Message> {
+  /**
+   * The handler of ModelInfer.
+   * @param memory for large answers
+   */
+  async handle(message: Message, call: CallContext, memory?: BufferPool): Promise<Message> {
     const { admission, observer } = this.#options;
     const startMs = performance.now();
     admission.enter();
     let model = "";
     let status = "OK";
     try {
-      const passage = this.#read(message, call, startMs);
+      const passage = this.#read(message, call, startMs, memory);
       model = passage.model;
       return await this.#pass(passage);
     } catch (error) {
@@ -112,7 +117,12 @@ export class InferProxy {
     }
   }
 
-  #read(message: Message, call: CallContext, startMs: number): Passage {
+  #read(
+    message: Message,
+    call: CallContext,
+    startMs: number,
+    memory: BufferPool | undefined,
+  ): Passage {
     const peek = peekInferRequest(message, { isWhole: true });
     if (peek.modelName === "") {
       throw errorOfStatus("INVALID_ARGUMENT", "The request names no model");
@@ -124,6 +134,7 @@ export class InferProxy {
       id: peek.id,
       message,
       call,
+      memory,
       deadlineMs: budgetMs === undefined ? own : Math.min(own, startMs + budgetMs),
     };
   }
@@ -182,6 +193,7 @@ export class InferProxy {
       if (!("isRetryable" in outcome)) {
         passOn(outcome.headers, () => call.responseHeaders);
         passOn(outcome.trailers, () => call.responseTrailers);
+        if (outcome.loan !== undefined) call.lend?.(outcome.loan);
         return outcome.message;
       }
       last = outcome;
@@ -218,7 +230,7 @@ export class InferProxy {
 
   async #call(worker: FleetWorker, passage: Passage): Promise<UnaryResponse | FailedAttempt> {
     const { observer } = this.#options;
-    const { message, call, deadlineMs, model } = passage;
+    const { message, call, memory, deadlineMs, model } = passage;
     const startMs = performance.now();
     if (startMs >= deadlineMs) {
       const error = new DeadlineExceededError(
@@ -231,6 +243,7 @@ export class InferProxy {
       const response = await worker.infer(call.path, message, {
         deadlineMs,
         parent: call,
+        memory,
         metadata: forwardedMetadata(call.metadata),
         onTrailers: (received) => trailers = received,
       });

@@ -9,6 +9,7 @@ import {
   methodPath,
 } from "../protocol/mod.ts";
 import {
+  BufferPool,
   healthMethods,
   type HealthStatus,
   type MethodHandler,
@@ -33,10 +34,12 @@ export interface GatewayMethodsOptions {
 /** All methods, by path; what is not here answers UNIMPLEMENTED. */
 export function gatewayMethods(options: GatewayMethodsOptions): MethodTable {
   const { proxy, broadcast, health, fleet, mode, router } = options;
+  const memory = new BufferPool();
   return new Map<string, MethodHandler>([
     [methodPath(GRPCInferenceService.method.modelInfer), {
       kind: "unary",
-      handle: (message, call) => proxy.handle(message, call),
+      handle: (message, call) => proxy.handle(message, call, memory),
+      memory,
     }],
     ...broadcast.methods(),
     ...fleetService(fleet),

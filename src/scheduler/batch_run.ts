@@ -9,7 +9,7 @@ import { concatRows, RowCutter } from "./batch_assembly.ts";
 import { type BatchPlan, planBatch } from "./batch_plan.ts";
 import type { DecayClock } from "./decay_clock.ts";
 import type { DispatchWatch } from "./dispatch_watch.ts";
-import type { ModelQueue, QueuedWork } from "./queue.ts";
+import type { ModelQueue, OutputTargets, QueuedWork } from "./queue.ts";
 import type {
   RunOptions,
   RunOutcome,
@@ -278,7 +278,7 @@ function rowsOf(requests: readonly QueuedWork[]): number {
 function targetsOf(
   taken: readonly QueuedWork[],
   size: number,
-): ReadonlyMap<string, Uint8Array> | undefined {
+): OutputTargets | undefined {
   const only = taken.length === 1 ? taken[0]! : undefined;
   return only && (size === 0 || only.rows === size) ? only.targets : undefined;
 }

@@ -31,7 +31,15 @@ export interface Work {
    * Memory that outputs may be written to as the device gives them, by name. Used where the request has a
    * dispatch for itself and the room is enough; the `data` of such an output is a view of it.
    */
-  readonly targets?: ReadonlyMap<string, Uint8Array> | undefined;
+  readonly targets?: OutputTargets | undefined;
+}
+
+/** Memory for the outputs of one request. */
+export interface OutputTargets {
+  /** Whether it is this process's own, so that no client can take it away while a device writes to it. */
+  readonly isOurs?: boolean;
+  /** Room for an output, `byteLength` or more; `undefined`: there is none. Asked when a dispatch begins. */
+  get(output: string, byteLength: number): Uint8Array | undefined;
 }
 
 /** Work that waits, with its reply slot. */

@@ -1,4 +1,5 @@
 import type { NamedTensor } from "../tensor/mod.ts";
+import type { OutputTargets } from "./queue.ts";
 
 /** What one dispatch spent in each stage, in seconds. */
 export interface StageSeconds {
@@ -56,7 +57,7 @@ export interface DispatchInputs {
 /** What a run is told, and whom it tells. */
 export interface RunOptions {
   /** See `Work.targets`; here the request has the dispatch for itself. */
-  readonly targets?: ReadonlyMap<string, Uint8Array> | undefined;
+  readonly targets?: OutputTargets | undefined;
   /** Until this settles there is no room for inputs on the device. Weights are held meanwhile. */
   readonly after?: Promise<unknown> | undefined;
   /** Told that the device cannot begin yet: weights have left and come back. `onWait` follows. */

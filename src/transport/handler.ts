@@ -4,6 +4,7 @@
  */
 
 import type { ServerError } from "../errors.ts";
+import type { BufferPool, Loan } from "./buffer_pool.ts";
 
 /**
  * One gRPC message as the chunks it lies in, in order; concatenated they are the message. A receiver
@@ -54,6 +55,13 @@ export interface CallContext {
   readonly responseHeaders: Metadata;
   /** Sent with the status. */
   readonly responseTrailers: Metadata;
+  /**
+   * Gives back memory that the answer lies in when the answer has left. Where the call ends in any other
+   * way it is not given back, because something may still read it. Not every context has it.
+   */
+  lend?(loan: Loan): void;
+  /** The request, or what was lent, may be read for longer than the call lasts: nothing is given back. */
+  keepLoans?(): void;
 }
 
 /**
@@ -72,7 +80,15 @@ export type StreamHandler = (
 ) => AsyncIterable<Message>;
 
 export type MethodHandler =
-  | { readonly kind: "unary"; readonly handle: UnaryHandler }
+  | {
+    readonly kind: "unary";
+    readonly handle: UnaryHandler;
+    /**
+     * Large requests may come in memory of this pool. Then nobody may read a request once the handler
+     * has settled, but for what of it is in the answer.
+     */
+    readonly memory?: BufferPool;
+  }
   | { readonly kind: "stream"; readonly handle: StreamHandler };
 
 /** Every method a listener serves, by path. Unknown paths answer UNIMPLEMENTED. */

@@ -16,11 +16,13 @@ import {
   type SharedMemoryReference,
   type WantedOutput,
 } from "../protocol/mod.ts";
+import type { OutputTargets } from "../scheduler/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
-import type { CallContext, Message } from "../transport/mod.ts";
+import type { BufferPool, CallContext, Message } from "../transport/mod.ts";
 import type { HookCallLimits } from "./hooks/mod.ts";
 import type { ModelRegistry } from "./model_registry.ts";
 import type { ModelRunner } from "./model_runner.ts";
+import { OutputMemory } from "./output_memory.ts";
 import type { RegionUse } from "./region_use.ts";
 import type { ServedModel } from "./served_model.ts";
 import type { SharedMemory } from "./shared_memory.ts";
@@ -31,29 +33,37 @@ export interface InferDependencies {
   readonly regions: SharedMemory;
 }
 
+/** What inferences share besides. */
+export interface InferResources extends InferDependencies {
+  /** For large results. */
+  readonly memory: BufferPool;
+}
+
 /**
  * One ModelInfer. Only the model is waited for, between `start` and `answer`; whatever happens, `end`
  * comes last. All of it is on the path of every request, so there is one promise and no step of its own
  * for anything that most requests do not have.
  */
 export class Inference {
-  readonly #dependencies: InferDependencies;
+  readonly #resources: InferResources;
   readonly #request: InferRequest;
   /** Once it was found. */
   #model: ServedModel | undefined;
   #wanted: readonly WantedOutput[] = [];
   /** Of shared memory, where there is any. */
   #use: RegionUse | undefined;
+  /** Where large results go, of a model that is a program and no more. */
+  #memory: OutputMemory | undefined;
   #isUsingModel = false;
 
   /**
    * Reads a request.
    * @throws {ServerError}
    */
-  constructor(dependencies: InferDependencies, message: Message) {
+  constructor(resources: InferResources, message: Message) {
     const request = decodeInferRequest(message);
     if (request.modelName === "") throw new InvalidArgumentError("ModelInfer needs a model_name");
-    this.#dependencies = dependencies;
+    this.#resources = resources;
     this.#request = request;
   }
 
@@ -68,15 +78,17 @@ export class Inference {
    */
   start(call: CallContext): Promise<readonly NamedTensor[]> {
     const request = this.#request;
-    const { registry, regions, runner } = this.#dependencies;
+    const { registry, regions, runner, memory } = this.#resources;
     const model = this.#model = registry.ready(request.modelName);
     const isProgramAlone = model.kind === "model" && !model.hasHooks;
     const use = mayUseRegions(request) ? regions.use(isProgramAlone) : undefined;
     this.#use = use;
     const { inputs, rows } = model.contract.checkInputs(requestTensors(request, use));
     const wanted = this.#wanted = model.contract.wantedOutputs(request.outputs);
-    let targets: ReadonlyMap<string, Uint8Array> | undefined;
-    if (use) {
+    let targets: OutputTargets | undefined;
+    if (use === undefined) {
+      if (isProgramAlone) targets = this.#memory = new OutputMemory(memory);
+    } else {
       for (const { target, name } of wanted) {
         if (!target) continue;
         // A hook may give another number of rows than it was given.
@@ -98,11 +110,12 @@ export class Inference {
   }
 
   /**
-   * The answer to send.
+   * The answer to send to `call`.
    * @param outputs as the model gave them
    * @throws {ServerError}
    */
-  answer(outputs: readonly NamedTensor[]): Message {
+  answer(outputs: readonly NamedTensor[], call: CallContext): Message {
+    this.#memory?.lendTo(call);
     this.#use?.verifyInputs();
     const wanted = this.#wanted;
     const tensors = new Array<OutgoingTensor>(wanted.length);

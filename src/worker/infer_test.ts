@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { ClientContract, encodeInferRequest, sharedMemoryParameters } from "../protocol/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import type { CallContext } from "../transport/mod.ts";
-import { type InferDependencies, Inference } from "./infer.ts";
+import { Inference, type InferResources } from "./infer.ts";
 import { SharedMemory } from "./shared_memory.ts";
 import { Usage } from "./usage.ts";
 
@@ -47,10 +47,10 @@ Deno.test("a slot that is too small for its output is refused before the model r
           parameters: sharedMemoryParameters({ region: "r", offset: 0, byteSize }),
         }],
       });
-      const dependencies = { ...target.dependencies, regions } as unknown as InferDependencies;
+      const dependencies = { ...target.dependencies, regions } as unknown as InferResources;
       const inference = new Inference(dependencies, chunks);
       try {
-        inference.answer(await inference.start(CALL));
+        inference.answer(await inference.start(CALL), CALL);
         return [target.counts.runs, undefined];
       } catch (error) {
         return [target.counts.runs, (error as Error).message];

@@ -4,9 +4,16 @@ import type { RuntimeConfig } from "../config/mod.ts";
 import { NotFoundError, ServerError, type StatusName } from "../errors.ts";
 import { GRPCInferenceService, methodPath, quoted } from "../protocol/mod.ts";
 import { effectiveNumerics } from "../runtime/mod.ts";
-import type { CallContext, Message, MethodHandler, MethodTable } from "../transport/mod.ts";
+import { alignedBytes } from "../tensor/mod.ts";
+import {
+  BufferPool,
+  type CallContext,
+  type Message,
+  type MethodHandler,
+  type MethodTable,
+} from "../transport/mod.ts";
 import type { Admission } from "./admission.ts";
-import { type InferDependencies, Inference } from "./infer.ts";
+import { type InferDependencies, Inference, type InferResources } from "./infer.ts";
 import { configureModel, describeModel } from "./model_description.ts";
 import { isSameIpcNamespace } from "./shared_memory.ts";
 import type { IndexEntry } from "./model_registry.ts";
@@ -41,8 +48,13 @@ export interface InferenceServiceOptions extends InferDependencies {
 export function inferenceService(options: InferenceServiceOptions): MethodTable {
   const { registry, regions, totals, platform } = options;
   const service = GRPCInferenceService.method;
+  const memory = new BufferPool({ allocate: alignedBytes });
   return new Map<string, MethodHandler>([
-    [methodPath(service.modelInfer), { kind: "unary", handle: inferHandler(options) }],
+    [methodPath(service.modelInfer), {
+      kind: "unary",
+      handle: inferHandler({ ...options, memory }),
+      memory,
+    }],
     unary(service.serverLive, () => ({ live: true })),
     unary(service.serverReady, () => ({ ready: options.isReady() })),
     unary(service.modelReady, ({ name }) => ({
@@ -119,7 +131,7 @@ function problemOf(name: string, options: InferenceServiceOptions): string | und
 }
 
 /** ModelInfer with admission and its metrics around it. */
-function inferHandler(options: InferenceServiceOptions) {
+function inferHandler(options: InferenceServiceOptions & InferResources) {
   const { admission, observer } = options;
   return async (message: Message, call: CallContext): Promise<Message> => {
     const startMs = performance.now();
@@ -129,7 +141,7 @@ function inferHandler(options: InferenceServiceOptions) {
     try {
       slot = admission.enter();
       inference = new Inference(options, message);
-      return inference.answer(await inference.start(call));
+      return inference.answer(await inference.start(call), call);
     } catch (error) {
       status = error instanceof ServerError ? error.status : "INTERNAL";
       throw error;

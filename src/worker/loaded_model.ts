@@ -33,6 +33,7 @@ import type {
 import type { ResidencyFloor } from "../config/mod.ts";
 import type {
   DispatchInputs,
+  OutputTargets,
   RunOptions,
   RunOutcome,
   ScheduledModel,
@@ -368,17 +369,18 @@ export class LoadedModel implements ScheduledModel, Disposable {
 
   /**
    * Where each result goes. Only a device that computes in host memory writes to a client's memory: the
-   * engine of another would fail where part of that is gone, and take the device with it.
+   * engine of another would fail where part of that is gone, and take the device with it. What is ours
+   * stays.
    */
   #placesFor(
     { signature }: Program,
-    targets: ReadonlyMap<string, Uint8Array>,
+    targets: OutputTargets,
   ): (Uint8Array | undefined)[] | undefined {
-    if (!this.#backend.adopt) return undefined;
+    if (!this.#backend.adopt && !targets.isOurs) return undefined;
     const { executableOutputs } = this.bundle.manifest;
     return signature.results.map((spec, index) => {
-      const room = targets.get(executableOutputs[index]!.name);
       const byteLength = byteLengthOf(spec);
+      const room = targets.get(executableOutputs[index]!.name, byteLength);
       return room && room.length >= byteLength ? room.subarray(0, byteLength) : undefined;
     });
   }

@@ -4,7 +4,7 @@
  */
 
 import { DeadlineExceededError, InternalError, InvalidArgumentError } from "../errors.ts";
-import type { Scheduler } from "../scheduler/mod.ts";
+import type { OutputTargets, Scheduler } from "../scheduler/mod.ts";
 import type { NamedTensor } from "../tensor/mod.ts";
 import { Gate } from "./gate.ts";
 import type { HookCallLimits, Scratch } from "./hooks/mod.ts";
@@ -23,7 +23,7 @@ export interface ModelRequest {
   /** The batch extent that was found. */
   readonly rows: number | undefined;
   /** See `Work.targets`. Only for a model without hooks. */
-  readonly targets?: ReadonlyMap<string, Uint8Array> | undefined;
+  readonly targets?: OutputTargets | undefined;
 }
 
 /** How it is run. */

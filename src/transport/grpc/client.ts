@@ -1,6 +1,7 @@
 /** The gRPC client: raw messages in and out, connections managed behind it. */
 
 import { ServerError, UnavailableError } from "../../errors.ts";
+import type { Loan } from "../buffer_pool.ts";
 import { type DeadlineClock, DeadlineQueue, type Expiring, systemClock } from "../deadline.ts";
 import type { Message, Metadata } from "../handler.ts";
 import {
@@ -60,6 +61,11 @@ export interface UnaryResponse {
   readonly message: Message;
   readonly headers: Metadata;
   readonly trailers: Metadata;
+  /**
+   * The memory of `message`, where it lies in memory of `CallOptions.memory`: whoever has the message
+   * gives it back when nobody reads it any more, or leaves it to the collector.
+   */
+  readonly loan?: Loan | undefined;
 }
 
 /**
@@ -258,6 +264,7 @@ class UnaryCall extends ClientCall {
   readonly #reject: (error: ServerError) => void;
   #headers: HeaderList = [];
   #message: Message | undefined;
+  #loan: Loan | undefined;
 
   constructor(
     owner: CallOwner,
@@ -286,11 +293,12 @@ class UnaryCall extends ClientCall {
     this.#headers = headers;
   }
 
-  protected respond(message: Message): void {
+  protected respond(message: Message, loan: Loan | undefined): void {
     if (this.#message !== undefined) {
       throw new ServerError("UNIMPLEMENTED", "The server sent more than one response");
     }
     this.#message = message;
+    this.#loan = loan;
   }
 
   protected flushed(): void {}
@@ -300,18 +308,25 @@ class UnaryCall extends ClientCall {
     if (this.#message === undefined) {
       return this.#reject(new ServerError("UNIMPLEMENTED", "The server sent no response"));
     }
-    this.#resolve(new ReceivedResponse(this.#message, this.#headers, trailers));
+    this.#resolve(new ReceivedResponse(this.#message, this.#loan, this.#headers, trailers));
   }
 }
 
 /** Metadata is decoded only for those who look at it. */
 class ReceivedResponse implements UnaryResponse {
   readonly message: Message;
+  readonly loan: Loan | undefined;
   readonly #headerFields: HeaderList;
   readonly #trailerFields: HeaderList;
 
-  constructor(message: Message, headers: HeaderList, trailers: HeaderList) {
+  constructor(
+    message: Message,
+    loan: Loan | undefined,
+    headers: HeaderList,
+    trailers: HeaderList,
+  ) {
     this.message = message;
+    this.loan = loan;
     this.#headerFields = headers;
     this.#trailerFields = trailers;
   }

@@ -9,6 +9,7 @@ import {
   type StatusName,
   UnavailableError,
 } from "../../errors.ts";
+import type { BufferPool, Loan } from "../buffer_pool.ts";
 import {
   type DeadlineClock,
   type DeadlineQueue,
@@ -47,6 +48,8 @@ export interface CallOptions {
   readonly waitForReady?: boolean;
   /** How requests are compressed. Default: the client's. */
   readonly compression?: "identity" | "gzip";
+  /** Where a large response of a unary call may lie; see `UnaryResponse.loan`. */
+  readonly memory?: BufferPool;
   /** Told of the trailers, also when the call fails with a status of the server's. */
   readonly onTrailers?: (trailers: Metadata) => void;
 }
@@ -131,8 +134,11 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
   protected abstract readonly keepsMessages: boolean;
   /** The response headers have come. */
   protected abstract headersArrived(headers: HeaderList): void;
-  /** One response message. May throw a `ServerError`, which fails the call. */
-  protected abstract respond(message: Message): void;
+  /**
+   * One response message, and its memory's loan if that is lent. May throw a `ServerError`, which fails the
+   * call.
+   */
+  protected abstract respond(message: Message, loan: Loan | undefined): void;
   /** The call ended: with the server's OK, or with an error. */
   protected abstract ended(error: ServerError | undefined, trailers: HeaderList | undefined): void;
   /** Everything given to `push` has entered the window, or will never be sent. */
@@ -357,6 +363,7 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
   onEnd(end: StreamEnd): void {
     if (this.#isOver) return;
     this.#stream = undefined;
+    this.#keepUnsent();
     if (end.unprocessed && !this.#isCommitted && this.#attempts < MAX_ATTEMPTS) {
       this.#connection = undefined;
       this.#sent = 0;
@@ -373,10 +380,10 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
     this.#flush();
   }
 
-  accept(message: Message): void {
+  accept(message: Message, loan?: Loan): void {
     if (this.#isOver) return;
     if (this.keepsMessages) this.#inbound!.queued(message);
-    this.respond(message);
+    this.respond(message, loan);
   }
 
   inboundFailed(error: unknown): void {
@@ -393,7 +400,13 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
     if (encoding === undefined) {
       throw new InternalError(`The server compresses with ${JSON.stringify(name)}, unasked`);
     }
-    return new Inbound(this, this.owner.maxReceiveBytes, encoding);
+    const memory = this.keepsMessages ? undefined : this.options.memory;
+    return new Inbound(this, this.owner.maxReceiveBytes, encoding, memory);
+  }
+
+  /** A stream that is over may still be writing what it was given, which may lie in the parent's memory. */
+  #keepUnsent(): void {
+    if (this.#isBlocked) this.options.parent?.keepLoans?.();
   }
 
   #status(trailers: HeaderList): void {
@@ -426,6 +439,7 @@ export abstract class ClientCall implements StreamListener, InboundOwner, Expiri
       this.options.signal!.removeEventListener("abort", this.#onSignal);
     }
     if (this.#retryTimer !== undefined) this.owner.clock.clearTimer(this.#retryTimer);
+    this.#keepUnsent();
     this.#inbound?.close();
     this.#outgoing = [];
     // A server that has ended the call without hearing us out wants no more of it.

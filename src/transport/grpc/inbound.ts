@@ -1,6 +1,7 @@
 /** The receiving half of a call, the same on both ends: messages, decompression, flow control. */
 
 import { InternalError } from "../../errors.ts";
+import type { BufferPool, Loan } from "../buffer_pool.ts";
 import { type Message, messageLength } from "../handler.ts";
 import { type Compression, decompress, type Encoding } from "./compression.ts";
 import { MessageReader, type MessageSink } from "./message_reader.ts";
@@ -12,8 +13,11 @@ const MESSAGE_OVERHEAD_BYTES = 64;
 
 /** The call that messages arrive for. */
 export interface InboundOwner {
-  /** The next message, decompressed. May throw a `ServerError`, which fails the call. */
-  accept(message: Message): void;
+  /**
+   * The next message, decompressed, and its memory's loan if that is lent. May throw a `ServerError`, which
+   * fails the call.
+   */
+  accept(message: Message, loan: Loan | undefined): void;
   /** Receiving has failed after `read` had returned. */
   inboundFailed(error: unknown): void;
   /** Gives received bytes back to the peer's window. */
@@ -36,11 +40,12 @@ export class Inbound implements MessageSink {
   #inflating: Promise<void> | undefined;
   #isClosed = false;
 
-  constructor(owner: InboundOwner, maxBytes: number, encoding: Encoding) {
+  /** @param pool lends the memory of large messages */
+  constructor(owner: InboundOwner, maxBytes: number, encoding: Encoding, pool?: BufferPool) {
     this.#owner = owner;
     this.#maxBytes = maxBytes;
     this.#encoding = encoding;
-    this.#reader = new MessageReader(maxBytes);
+    this.#reader = new MessageReader(maxBytes, pool);
   }
 
   /**
@@ -76,11 +81,12 @@ export class Inbound implements MessageSink {
   /** The call is over: what is still being inflated goes nowhere. */
   close(): void {
     this.#isClosed = true;
+    this.#reader.close();
   }
 
-  onMessage(message: Message, isCompressed: boolean): void {
+  onMessage(message: Message, isCompressed: boolean, loan: Loan | undefined): void {
     if (this.#isClosed) return;
-    if (!isCompressed && this.#inflating === undefined) return this.#owner.accept(message);
+    if (!isCompressed && this.#inflating === undefined) return this.#owner.accept(message, loan);
     const encoding = isCompressed ? this.#encoding : undefined;
     if (encoding === "identity") {
       throw new InternalError("Message is marked compressed, but grpc-encoding is identity");
@@ -98,7 +104,7 @@ export class Inbound implements MessageSink {
         ? message
         : await decompress(message, encoding, this.#maxBytes);
       if (this.#isClosed) return;
-      this.#owner.accept(inflated);
+      this.#owner.accept(inflated, undefined);
       this.taken(message);
     } catch (error) {
       this.#owner.inboundFailed(error);

@@ -4,27 +4,34 @@
  */
 
 import { InternalError, ResourceExhaustedError } from "../../errors.ts";
+import { type BufferPool, type Loan, MOST_LOAN_BYTES } from "../buffer_pool.ts";
 import type { Message } from "../handler.ts";
 
 /** Receives whole messages, as they lie on the wire: still compressed if they say so. */
 export interface MessageSink {
-  onMessage(message: Message, isCompressed: boolean): void;
+  /** @param loan the memory of the message, where that is lent: now the receiver's to give back */
+  onMessage(message: Message, isCompressed: boolean, loan: Loan | undefined): void;
 }
 
 /** Up to here a message is copied into one exact array, and its length is trusted for allocating it. */
 const SMALL_BYTES = 16 * 1024;
 /** Slices of larger messages below this are copied too: a slice keeps its whole read buffer alive. */
 const MIN_SLICE_BYTES = 4 * 1024;
-/** Unused room in kept read buffers that any message may cost. */
+/** Unused room, in kept read buffers or in memory for the whole of it, that any message may cost. */
 const FREE_SLACK_BYTES = 512 * 1024;
+/** Messages in lent memory end at multiples of this, and with them the tensor that comes last. */
+const END_ALIGNMENT = 64;
 
 /**
  * The reader of one direction of one call. Small messages are copied, so that read buffers go back to
- * the connection; of larger ones the slices themselves become the chunks. A message in progress never
- * holds more than four times the bytes received of it plus a fixed slack, however they were cut.
+ * the connection; of larger ones the slices themselves become the chunks, or, where there is a pool,
+ * they are put together in memory of that. A message in progress never makes memory for more than four
+ * times the bytes received of it plus a fixed slack, however they were cut; what lies idle in the pool
+ * it may take at once.
  */
 export class MessageReader {
   readonly #maxBytes: number;
+  readonly #pool: BufferPool | undefined;
   /** Bytes of the five-byte prefix read so far. */
   #prefixBytes = 0;
   #flag = 0;
@@ -37,9 +44,15 @@ export class MessageReader {
   /** The read buffer kept last, and the bytes of all kept for the message in progress. */
   #keptBuffer: ArrayBufferLike | undefined;
   #keptBytes = 0;
+  /** Whether the message in progress may be put together in lent memory, and where that is. */
+  #mayBorrow = false;
+  #loan: Loan | undefined;
+  #whole: Uint8Array | undefined;
 
-  constructor(maxBytes: number) {
+  /** @param pool lends memory for messages that are large, but not too large for it */
+  constructor(maxBytes: number, pool?: BufferPool) {
     this.#maxBytes = maxBytes;
+    this.#pool = pool;
   }
 
   /** Whether the bytes so far end between two messages. */
@@ -64,7 +77,11 @@ export class MessageReader {
       }
       const take = Math.min(this.#missing, end - at);
       if (take > 0) {
-        if (take === this.#length && take <= SMALL_BYTES) {
+        if (this.#mayBorrow) this.#borrow(take);
+        if (this.#whole !== undefined) {
+          const bytes = take === end ? chunk : chunk.subarray(at, at + take);
+          this.#whole.set(bytes, this.#length - this.#missing);
+        } else if (take === this.#length && take <= SMALL_BYTES) {
           this.#chunks.push(chunk.slice(at, at + take));
         } else if (this.#mayKeep(chunk, take)) {
           this.#flushCopy();
@@ -109,17 +126,49 @@ export class MessageReader {
       );
     }
     this.#missing = this.#length;
+    this.#mayBorrow = this.#pool !== undefined && this.#flag === 0 &&
+      this.#length > SMALL_BYTES && this.#length <= MOST_LOAN_BYTES;
+  }
+
+  /** Gives back what was lent for a message that will not be read to its end. */
+  close(): void {
+    this.#mayBorrow = false;
+    this.#whole = undefined;
+    this.#loan?.release();
+    this.#loan = undefined;
+  }
+
+  /** Looks for memory for the whole message; `coming` bytes are about to go there. */
+  #borrow(coming: number): void {
+    const received = this.#length - this.#missing;
+    const isEarned = this.#length <= 4 * (received + coming) + FREE_SLACK_BYTES;
+    const loan = isEarned ? this.#pool!.take(this.#length) : this.#pool!.takeIdle(this.#length);
+    if (loan === undefined) return;
+    this.#mayBorrow = false;
+    this.#loan = loan;
+    const end = Math.ceil(this.#length / END_ALIGNMENT) * END_ALIGNMENT;
+    this.#whole = loan.memory.subarray(end - this.#length, end);
+    this.#flushCopy();
+    let at = 0;
+    for (const chunk of this.#chunks) {
+      this.#whole.set(chunk, at);
+      at += chunk.length;
+    }
+    this.#chunks = [];
   }
 
   #finish(sink: MessageSink): void {
     this.#flushCopy();
     const message = this.#chunks;
     this.#chunks = [];
+    const loan = this.#loan;
+    if (this.#whole !== undefined) message.push(this.#whole);
+    this.#loan = this.#whole = undefined;
     this.#prefixBytes = 0;
     this.#keptBuffer = undefined;
     this.#keptBytes = 0;
     if (message.length === 0) message.push(EMPTY);
-    sink.onMessage(message, this.#flag === 1);
+    sink.onMessage(message, this.#flag === 1, loan);
   }
 
   #mayKeep(chunk: Uint8Array, take: number): boolean {

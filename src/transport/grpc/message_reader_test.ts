@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { InternalError, ResourceExhaustedError } from "../../errors.ts";
 import { joinMessage, type Message } from "../handler.ts";
+import { BufferPool, type Loan } from "../buffer_pool.ts";
 import { messagePrefix, MessageReader } from "./message_reader.ts";
 
 function bytesOf(length: number, seed: number): Uint8Array {
@@ -25,23 +26,25 @@ function feed(
   reader: MessageReader,
   bytes: Uint8Array,
   nextSize: () => number,
-): { messages: Message[]; flags: boolean[]; keptBuffers: number } {
+): { messages: Message[]; flags: boolean[]; loans: (Loan | undefined)[]; keptBuffers: number } {
   const messages: Message[] = [];
+  const loans: (Loan | undefined)[] = [];
   const flags: boolean[] = [];
   let keptBuffers = 0;
   for (let at = 0; at < bytes.length;) {
     const piece = bytes.slice(at, at + nextSize());
     at += piece.length;
     const isKept = reader.read(piece, {
-      onMessage(message, isCompressed) {
+      onMessage(message, isCompressed, loan) {
         messages.push(message);
+        loans.push(loan);
         flags.push(isCompressed);
       },
     });
     if (isKept) keptBuffers++;
     else piece.fill(0xee);
   }
-  return { messages, flags, keptBuffers };
+  return { messages, flags, loans, keptBuffers };
 }
 
 Deno.test("MessageReader cuts messages out of any split", () => {
@@ -59,15 +62,69 @@ Deno.test("MessageReader cuts messages out of any split", () => {
     () => 65_536,
     ...Array.from({ length: 40 }, () => () => 1 + Math.floor(random() ** 4 * 30_000)),
   ];
+  const pool = new BufferPool({ isPoisoning: true });
   for (const split of splits) {
-    const reader = new MessageReader(1 << 20);
-    const { messages } = feed(reader, bytes, split);
-    assert.equal(messages.length, originals.length);
-    messages.forEach((message, index) =>
-      assert.deepEqual(joinMessage(message), originals[index], `message ${index}`)
-    );
-    assert.ok(reader.isBetweenMessages);
+    for (const memory of [undefined, pool]) {
+      const reader = new MessageReader(1 << 20, memory);
+      const { messages, loans } = feed(reader, bytes, split);
+      assert.equal(messages.length, originals.length);
+      messages.forEach((message, index) =>
+        assert.deepEqual(joinMessage(message), originals[index], `message ${index}`)
+      );
+      assert.ok(reader.isBetweenMessages);
+      for (const loan of loans) loan?.release();
+    }
   }
+  assert.ok(pool.idleBytes > 0);
+});
+
+Deno.test("MessageReader puts large messages together in lent memory, whose end is aligned", () => {
+  const pool = new BufferPool({ isPoisoning: true });
+  const originals = [16_384, 16_385, 100_001, 1_000_064].map(bytesOf);
+  for (let round = 0; round < 2; round++) {
+    const { messages, loans, keptBuffers } = feed(
+      new MessageReader(1 << 20, pool),
+      wire(...originals),
+      () => 16_393,
+    );
+    // Of a message of 1 MB, what came before memory was made for it.
+    assert.ok(keptBuffers <= (round === 0 ? 8 : 0), `${keptBuffers} read buffers were kept`);
+    assert.deepEqual(loans.map((loan) => loan !== undefined), [false, true, true, true]);
+    for (const [index, [chunk]] of messages.entries()) {
+      assert.deepEqual(chunk, originals[index]);
+      const loan = loans[index];
+      if (loan === undefined) continue;
+      assert.equal(messages[index]!.length, 1);
+      assert.equal(chunk!.buffer, loan.memory.buffer);
+      assert.equal((chunk!.byteOffset - loan.memory.byteOffset + chunk!.length) % 64, 0);
+      loan.release();
+      assert.ok(chunk!.every((byte) => byte === 0xa5));
+    }
+  }
+});
+
+Deno.test("MessageReader borrows neither for compressed messages nor for very large ones", () => {
+  const pool = new BufferPool();
+  for (const bytes of [20_000, (32 << 20) + 1]) pool.take(bytes)?.release();
+  const compressed = wire(bytesOf(20_000, 1));
+  compressed[0] = 1;
+  assert.deepEqual(feed(new MessageReader(1 << 20, pool), compressed, () => 5000).loans, [
+    undefined,
+  ]);
+  const huge = wire(new Uint8Array((32 << 20) + 1));
+  assert.deepEqual(feed(new MessageReader(1 << 30, pool), huge, () => 1 << 18).loans, [undefined]);
+});
+
+Deno.test("MessageReader.close() gives back what was lent for a message in progress", () => {
+  const pool = new BufferPool();
+  const reader = new MessageReader(1 << 20, pool);
+  const sink = { onMessage: () => assert.fail("no message") };
+  reader.read(wire(bytesOf(100_000, 1)).subarray(0, 50_000), sink);
+  assert.equal(pool.idleBytes, 0);
+  reader.close();
+  assert.ok(pool.idleBytes >= 100_000);
+  reader.close();
+  assert.ok(pool.idleBytes < 200_000);
 });
 
 Deno.test("MessageReader copies small messages into one exact chunk and keeps slices of large ones", () => {
@@ -119,12 +176,21 @@ Deno.test("MessageReader refuses by the prefix alone, before any body", () => {
 
 Deno.test("MessageReader allocates for what has come, not for what a prefix promises", () => {
   const before = Deno.memoryUsage().external;
-  const readers = Array.from({ length: 100 }, () => {
-    const reader = new MessageReader(0xffffffff);
-    reader.read(new Uint8Array([0, 255, 255, 255, 255, 1, 2, 3]), { onMessage() {} });
+  let lentBytes = 0;
+  const pool = new BufferPool({
+    allocate: (bytes) => {
+      lentBytes += bytes;
+      return new Uint8Array(bytes);
+    },
+  });
+  const prefixes = [[255, 255, 255, 255], [1, 0, 0, 0], [0, 64, 0, 0]];
+  const readers = Array.from({ length: 99 }, (_, index) => {
+    const reader = new MessageReader(0xffffffff, pool);
+    reader.read(new Uint8Array([0, ...prefixes[index % 3]!, 1, 2, 3]), { onMessage() {} });
     return reader;
   });
   assert.ok(Deno.memoryUsage().external - before < 16 << 20);
+  assert.equal(lentBytes, 0);
   assert.ok(readers.every((reader) => !reader.isBetweenMessages));
 });
 

@@ -8,6 +8,7 @@ import {
   ServerError,
 } from "../../errors.ts";
 import { AbortSource } from "../abort_source.ts";
+import type { Loan } from "../buffer_pool.ts";
 import type { DeadlineQueue, Expiring } from "../deadline.ts";
 import {
   type CallContext,
@@ -85,6 +86,10 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
   /** Request bytes that came after the call was over. */
   #discardedBytes = 0;
   #drained: (() => void) | undefined;
+  /** What request and answer lie in, given back when the answer has left and at no other end. */
+  #loans: Loan[] | undefined;
+  #mayKeepLoans = false;
+  #isAnswered = false;
 
   #reason: ServerError | undefined;
   #abort: AbortSource | undefined;
@@ -132,6 +137,15 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
 
   onAbort(listener: (reason: ServerError) => void): void {
     this.#abortSource().onAbort(listener);
+  }
+
+  lend(loan: Loan): void {
+    if (!this.#mayKeepLoans) (this.#loans ??= []).push(loan);
+  }
+
+  keepLoans(): void {
+    this.#mayKeepLoans = true;
+    this.#loans = undefined;
   }
 
   #abortSource(): AbortSource {
@@ -210,6 +224,7 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
     const drained = this.#drained;
     this.#drained = undefined;
     drained?.();
+    if (this.#isAnswered) this.#returnLoans();
   }
 
   /** Its deadline has passed: the status goes out now, whatever the handler does. */
@@ -221,7 +236,8 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
     this.#fail(reason);
   }
 
-  accept(message: Message): void {
+  accept(message: Message, loan?: Loan): void {
+    if (loan !== undefined) this.lend(loan);
     if (this.#requests !== undefined) {
       this.#inbound!.queued(message);
       this.#requests.push(message);
@@ -241,7 +257,10 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
   }
 
   #inboundReader(): Inbound {
-    return this.#inbound ??= new Inbound(this, this.#host.maxReceiveBytes, this.#head.encoding);
+    if (this.#inbound !== undefined) return this.#inbound;
+    const { handler, encoding } = this.#head;
+    const memory = handler!.kind === "unary" ? handler!.memory : undefined;
+    return this.#inbound = new Inbound(this, this.#host.maxReceiveBytes, encoding, memory);
   }
 
   #requestDone(): void {
@@ -391,6 +410,15 @@ export class ServerCall implements StreamListener, CallContext, InboundOwner, Ex
       true,
     );
     this.#over("OK");
+    if (this.#isInvoked) this.#isAnswered = true;
+    if (this.#isAnswered && !this.#isBlocked) this.#returnLoans();
+  }
+
+  /** The answer has left: what it and the request lay in may serve others. */
+  #returnLoans(): void {
+    const loans = this.#loans;
+    this.#loans = undefined;
+    if (loans !== undefined) { for (const loan of loans) loan.release(); }
   }
 
   #fail(error: unknown): void {
