@@ -6,5 +6,7 @@
 #   docker run -e REACTANT_WORKER_NAME=worker0 -v ./node.yaml:/etc/reactantserver/node.yaml:ro \
 #     --entrypoint tini … reactantserver -- entrypoint.worker.sh
 set -eu
+# As the supervisor has it: JavaScript heaps go by the container's memory, not by the machine's.
+export DENO_USE_CGROUPS="${DENO_USE_CGROUPS:-1}"
 export REACTANT_NODE_FILE="${REACTANT_NODE_FILE:-/etc/reactantserver/node.yaml}"
 exec reactantserver serve --role worker "$@"
