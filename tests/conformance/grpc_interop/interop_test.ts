@@ -257,7 +257,10 @@ testWith(
         ...["-D", "-", ...GRPC_HEADERS, "-H", "grpc-encoding: br", "--data-binary", `@${path}`],
         url("/t.T/Echo"),
       );
-      assert.match(encoding.stdout, /grpc-status: 12[^]*grpc-accept-encoding: identity,deflate,gzip/);
+      assert.match(
+        encoding.stdout,
+        /grpc-status: 12[^]*grpc-accept-encoding: identity,deflate,gzip/,
+      );
       await Deno.remove(path);
       await Deno.remove(output);
     }),
