@@ -1,11 +1,19 @@
 /** Columns of text. */
 
-/** Prints rows with their columns aligned; the last one is not padded. */
+/** What would move the cursor, colour the terminal, end the line or turn its direction. */
+// deno-lint-ignore no-control-regex
+const UNPRINTABLE = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/**
+ * Prints rows with their columns aligned; the last one is not padded. Cells may come from anywhere: what is
+ * not for a terminal is written as in JSON.
+ */
 export function printTable(
-  rows: readonly (readonly string[])[],
+  given: readonly (readonly string[])[],
   print: (line: string) => void,
   { indent = 0 }: { readonly indent?: number } = {},
 ): void {
+  const rows = given.map((row) => row.map((cell) => cell.replace(UNPRINTABLE, escaped)));
   const widths: number[] = [];
   for (const row of rows) {
     row.forEach((cell, column) => {
@@ -16,6 +24,10 @@ export function printTable(
     const cells = row.map((cell, column) => cell.padEnd(widths[column]!));
     print(`${" ".repeat(indent)}${cells.join("  ")}`.trimEnd());
   }
+}
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }
 
 /** `1.5 MiB`; binary units, two significant digits at least. */
