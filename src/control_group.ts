@@ -59,8 +59,8 @@ export function memoryLimitBytes(readFile: ReadFile = readKernelFile): number | 
 }
 
 /**
- * What the group with the tightest limit has in use and cannot give back: not the pages of files, which
- * the kernel drops before it kills anyone. Shared memory is in use.
+ * What the group with the tightest limit has in use and cannot give back: not the pages of files and what
+ * the kernel remembers of their names, which it drops before it kills anyone. Shared memory is in use.
  */
 export function groupMemoryUsed(readFile: ReadFile = readKernelFile): number | undefined {
   const group = tightestMemoryGroup(readFile);
@@ -71,8 +71,9 @@ export function groupMemoryUsed(readFile: ReadFile = readKernelFile): number | u
   );
   const stat = readFile(`${folder}/memory.stat`) ?? "";
   const [file, shared] = isUnified ? ["file", "shmem"] : ["total_cache", "total_shmem"];
-  const reclaimable = (keyed(stat, file!) ?? 0) - (keyed(stat, shared!) ?? 0);
-  return usage === undefined ? undefined : Math.max(0, usage - Math.max(0, reclaimable));
+  const reclaimable = Math.max(0, (keyed(stat, file!) ?? 0) - (keyed(stat, shared!) ?? 0)) +
+    (keyed(stat, "slab_reclaimable") ?? 0);
+  return usage === undefined ? undefined : Math.max(0, usage - reclaimable);
 }
 
 /** Processes and threads that the tightest of the groups allows. */
