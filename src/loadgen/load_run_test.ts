@@ -13,7 +13,7 @@ import { LoadRun } from "./load_run.ts";
 import { outcomeOf } from "./outcome.ts";
 import { Picker } from "./picker.ts";
 import { Random } from "./random.ts";
-import { type LoadResult, summaryLines } from "./report.ts";
+import { type LoadResult, resultAsJson, summaryLines } from "./report.ts";
 import type { NodeCounters } from "./scrape.ts";
 import type { Sender } from "./senders.ts";
 import { LOADGEN_SETTINGS, type LoadgenSettings, readSettings } from "./settings.ts";
@@ -378,6 +378,27 @@ Deno.test("a ramp without an end to what the server takes stops at its last step
     (clock) => clock.sleep(10),
   );
   assert.deepEqual([result.ramp?.concurrency, result.ramp?.hasShed], [6, false]);
+  const names: string[] = [];
+  const collect = (value: unknown) => {
+    if (typeof value !== "object" || value === null || value instanceof Map) return;
+    if (!Array.isArray(value)) names.push(...Object.keys(value));
+    Object.values(value).forEach(collect);
+  };
+  collect(resultAsJson(result, settingsWith({})));
+  assert.ok(names.includes("has_shed"));
+  // Names of the JSON are of one spelling.
+  assert.deepEqual(names.filter((name) => /[^a-z0-9_]/.test(name)), []);
+});
+
+Deno.test("the JSON has counters under names of the same spelling", async () => {
+  const { result } = await load(
+    { durationSeconds: "1" },
+    (clock) => clock.sleep(10),
+    { scrape: () => Promise.resolve(counters(3, 1, 2)) },
+  );
+  const { counters: found } = resultAsJson(result, {}) as Record<string, Record<string, unknown>>;
+  const sums = { loads: 3, evicts: 1, gateway_shed: 2, worker_shed: 0 };
+  assert.deepEqual(found, { before: sums, after: sums });
 });
 
 Deno.test("the exit code says what was wrong, and the first error is shown once", async () => {

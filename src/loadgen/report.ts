@@ -192,7 +192,7 @@ export function resultAsJson(
     ),
     skipped: result.skipped,
     shortfalls: result.shortfalls,
-    ramp: result.ramp ?? null,
+    ramp: rampAsJson(result.ramp),
     counters: {
       before: sumsOf(result.countersBefore),
       after: sumsOf(result.countersAfter),
@@ -202,6 +202,12 @@ export function resultAsJson(
       Object.entries(settings).map(([field, value]) => [fileSpelling(field), value]),
     ),
   };
+}
+
+function rampAsJson(ramp: RampResult | undefined): Record<string, number | boolean> | null {
+  if (ramp === undefined) return null;
+  const { concurrency, rate, hasShed } = ramp;
+  return { concurrency, rate, has_shed: hasShed };
 }
 
 function sumsOf(counters: NodeCounters | undefined): Record<string, number> | null {
