@@ -42,7 +42,8 @@ export interface SoakResult {
 
 /**
  * Growth over the measured time that is no leak. What is always allowed is less than a leak of 1 MiB (or one
- * descriptor, one handle or one thread) a minute comes to in a soak of ten. Besides, a heap may grow to half
+ * descriptor, one handle or one thread) a minute comes to in a soak of ten; a leak is found when it goes on
+ * in the later half, which takes 2 MiB a minute where memory is given back meanwhile. Besides, a heap may grow to half
  * its bound, where V8 first looks for what is garbage in all of it.
  *
  * Left out of resident memory is what is judged by itself, or bounded: the pages of heaps, which V8 takes in
@@ -50,6 +51,8 @@ export interface SoakResult {
  * to another worker has its weights counted there too; and what a CPU worker has as its device's memory.
  */
 const RESIDENT = { always: 4, settling: 64, unit: "MiB" };
+/** Per process: the young generation, which V8 lets grow to three times 16 MiB while there is much to do. */
+const HEAP_PAGES = { always: 48, settling: 64, unit: "MiB" };
 const HOOK_HEAPS = { always: 4, settling: 64, unit: "MiB" };
 const THREADS = { always: 3, settling: 21, unit: "threads" };
 const HEAP = { always: 2, unit: "MiB" };
@@ -231,6 +234,15 @@ export function judge(
       "resident memory beside heaps, shared pages and weights",
       { ...RESIDENT, settling: rig.processes * RESIDENT.settling },
       (look) => look.worker_mem - look.heap_pages_mib - look.shared_mib - look.pool_mib,
+    ),
+    growth(
+      "pages of heaps",
+      {
+        ...HEAP_PAGES,
+        always: rig.processes * HEAP_PAGES.always,
+        settling: rig.processes * HEAP_PAGES.settling,
+      },
+      (look) => look.heap_pages_mib,
     ),
     ...heaps,
     growth("heaps of hook threads", HOOK_HEAPS, ({ hook_heap_mib }) => hook_heap_mib),
