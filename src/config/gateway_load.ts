@@ -1,8 +1,8 @@
 /** From flags, variables and `gateway.yml` to one typed, checked configuration of the gateway. */
 
-import { readFileSync } from "node:fs";
 import { ConfigError, messageOf } from "../errors.ts";
 import { suggestion } from "../nearest.ts";
+import { readConfigText } from "./config_text.ts";
 import type { Environment } from "./environment.ts";
 import {
   GATEWAY_KEYS,
@@ -91,12 +91,11 @@ export function resolveGatewayConfig(sources: {
 
 function readFile(path: string): string {
   try {
-    return readFileSync(path, "utf8");
+    return readConfigText(path);
   } catch (error) {
-    const reason =
-      error instanceof Deno.errors.NotFound || (error as { code?: string }).code === "ENOENT"
-        ? "does not exist"
-        : `cannot be read: ${messageOf(error)}`;
+    const reason = error instanceof Deno.errors.NotFound
+      ? "does not exist"
+      : `cannot be read: ${messageOf(error)}`;
     throw new ConfigError(`Gateway file ${JSON.stringify(path)} ${reason}`, { cause: error });
   }
 }

@@ -4,6 +4,7 @@
  */
 
 import { ConfigError } from "../errors.ts";
+import { readConfigText } from "./config_text.ts";
 import { asBlock, checkKey, checkServerKeys } from "./known_keys.ts";
 import { readWorkers, type WorkerEntry } from "./node_workers.ts";
 import { show } from "./rows.ts";
@@ -60,7 +61,7 @@ export function readNodeFile(path: string): NodeFile {
 /** The text of a node file. @throws {ConfigError} when it cannot be read */
 export function readNodeText(path: string): string {
   try {
-    return Deno.readTextFileSync(path);
+    return readConfigText(path);
   } catch (error) {
     const problem = error instanceof Deno.errors.NotFound
       ? "does not exist; give its path with --node-file"
