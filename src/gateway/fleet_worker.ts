@@ -65,7 +65,7 @@ export class FleetWorker {
     this.#member = member;
     this.#options = options;
     this.slots = new StreamSlots({
-      name: member.name,
+      name: () => this.name,
       limit: options.maxConcurrentStreams,
       maxWaiting: options.maxWaitingCalls,
     });

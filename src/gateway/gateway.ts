@@ -75,10 +75,12 @@ export async function runGateway(options: GatewayOptions): Promise<number> {
     drainMs: requestTimeoutMs,
     onJoined: (worker) => prober.suspect(worker),
     onLeft: () => prober.publish(),
-    onGone: ({ name }) => {
-      if (pool.workers.every((worker) => worker.name !== name)) metrics.workerRemoved(name);
-    },
+    onGone: ({ name }) => forgetName(name),
+    onRenamed: (name) => forgetName(name),
   });
+  const forgetName = (name: string) => {
+    if (pool.workers.every((worker) => worker.name !== name)) metrics.workerRemoved(name);
+  };
   stack.defer(() => pool.close());
   const router = createRouter(config, logger, pool, () => broadcast);
   const readiness = () => {

@@ -100,6 +100,26 @@ Deno.test("a file may name other workers altogether, and no request is lost", as
   }
 });
 
+Deno.test("a worker that a file renames has series of its new name only", async () => {
+  await using worker = await FakeWorker.start();
+  const file = await Deno.makeTempFile();
+  try {
+    await Deno.writeTextFile(file, `${worker.id} - one`);
+    await using gateway = await startTestGateway({ endpoints: [`file:${file}`] });
+    const names = async () => {
+      await gateway.infer("m");
+      const { body } = await gateway.http("/metrics");
+      const found = body.matchAll(/^gateway_worker_latency_seconds_count\{.*worker="(\w+)"/gm);
+      return Array.from(found, ([, name]) => name).join();
+    };
+    assert.equal(await names(), "one");
+    await Deno.writeTextFile(file, `${worker.id} - two`);
+    await until(async () => await names() === "two", "the series of the old name are gone");
+  } finally {
+    await Deno.remove(file);
+  }
+});
+
 Deno.test("a name that resolves is followed", async () => {
   await using worker = await FakeWorker.start();
   await using gateway = await startTestGateway({ endpoints: [`dns:127.0.0.1:${worker.port}`] });

@@ -4,8 +4,8 @@ import { ResourceExhaustedError, type ServerError } from "../errors.ts";
 import { type WaitingCall, WaitList } from "./wait_list.ts";
 
 export interface StreamSlotsOptions {
-  /** Of what, for messages. */
-  readonly name: string;
+  /** Of what, for messages; asked for each, since a worker may get another name. */
+  readonly name: () => string;
   readonly limit: number;
   readonly maxWaiting: number;
 }
@@ -44,10 +44,10 @@ export class StreamSlots {
     const { name, limit, maxWaiting } = this.#options;
     if (this.#waiting.size >= maxWaiting) {
       throw new ResourceExhaustedError(
-        `${limit} calls are in progress on worker ${name} and ${maxWaiting} wait, the most allowed`,
+        `${limit} calls are in progress on worker ${name()} and ${maxWaiting} wait, the most allowed`,
       );
     }
-    await this.#waiting.wait(call, deadlineMs, `one of ${limit} streams of worker ${name}`);
+    await this.#waiting.wait(call, deadlineMs, `one of ${limit} streams of worker ${name()}`);
   }
 
   /** Gives a slot back: to the next in line, without becoming free in between. */

@@ -12,6 +12,8 @@ export interface WorkerPoolOptions {
   readonly onLeft?: (worker: FleetWorker) => void;
   /** It has none left. */
   readonly onGone?: (worker: FleetWorker) => void;
+  /** A worker that stays has another name now; this was its name. */
+  readonly onRenamed?: (name: string) => void;
 }
 
 export class WorkerPool {
@@ -53,12 +55,17 @@ export class WorkerPool {
     const before = new Map(this.#workers);
     this.#workers.clear();
     const joined: FleetWorker[] = [];
+    const oldNames: string[] = [];
     for (const [id, member] of wanted) {
       let worker = before.get(id);
       if (worker === undefined) joined.push(worker = new FleetWorker(member, this.#options.client));
-      else worker.describe(member);
+      else {
+        if (worker.name !== member.name) oldNames.push(worker.name);
+        worker.describe(member);
+      }
       this.#workers.set(id, worker);
     }
+    for (const name of oldNames) this.#options.onRenamed?.(name);
     for (const worker of joined) this.#options.onJoined?.(worker);
   }
 
