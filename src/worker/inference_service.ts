@@ -37,6 +37,8 @@ export interface InferenceServiceOptions extends InferDependencies {
   readonly platform: () => string;
   /** As configured. */
   readonly numerics: RuntimeConfig["numerics"];
+  /** As configured, by model. */
+  readonly batchWaitSeconds: (model: string) => number;
   readonly version: string;
   /** Whether the server as a whole can infer. */
   readonly isReady: () => boolean;
@@ -71,6 +73,7 @@ export function inferenceService(options: InferenceServiceOptions): MethodTable 
         registry.ready(name),
         platform(),
         effectiveNumerics(options, platform()),
+        options.batchWaitSeconds(name),
       ),
     })),
     unary(service.modelStatistics, ({ name }) => ({

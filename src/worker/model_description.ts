@@ -39,11 +39,13 @@ export function describeModel(model: ServedModel, platform: string): ModelMetada
  * `ModelConfig`, as far as Triton's tools read it. Triton leaves the batch axis out of `dims` when
  * `max_batch_size` is positive, which needs it to come first in every tensor; a model laid out otherwise
  * is described as unbatched, with full shapes.
+ * @param batchWaitSeconds how long a request of the model may wait for others to join its dispatch
  */
 export function configureModel(
   model: ServedModel,
   platform: string,
   numerics: EffectiveNumerics,
+  batchWaitSeconds: number,
 ): ModelConfig {
   const { clientInputs, clientOutputs } = model.bundle.manifest;
   const maxBatchSize = model.kind === "model" ? model.maxBatchSize : 0;
@@ -74,7 +76,10 @@ export function configureModel(
     schedulingChoice: isBatched && model.kind === "model" && model.isCoalescable
       ? {
         case: "dynamicBatching",
-        value: { preferredBatchSize: model.allSizes.filter((size) => size > 1) },
+        value: {
+          preferredBatchSize: model.allSizes.filter((size) => size > 1),
+          maxQueueDelayMicroseconds: BigInt(Math.round(1e6 * batchWaitSeconds)),
+        },
       }
       : { case: undefined },
   });

@@ -8,8 +8,8 @@
 import { type Bundle, findNestedMetas, fingerprintBundle } from "../bundle/mod.ts";
 import { BundleError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import type { DeclaredTensor } from "../protocol/mod.ts";
 import type { Scheduler } from "../scheduler/mod.ts";
-import { formatSpec } from "../tensor/mod.ts";
 import { Limiter } from "./limiter.ts";
 import type { LoadedModel } from "./loaded_model.ts";
 import type { MadeModel, ModelLoader } from "./loader.ts";
@@ -208,7 +208,7 @@ export class ModelLifecycle {
     this.#freeQueueAfter(before, model);
     this.#known.set(name, { serving: sighting });
     this.#retryMetas();
-    this.#logLoaded(model, before !== undefined, startMs);
+    this.#logLoaded(model, load.isStart, before !== undefined, startMs);
   }
 
   /**
@@ -410,16 +410,26 @@ export class ModelLifecycle {
     else logger.error(message, fields);
   }
 
-  #logLoaded(model: ServedModel, isUpdate: boolean, startMs: number): void {
+  #logLoaded(model: ServedModel, isStart: boolean, isUpdate: boolean, startMs: number): void {
     const { clientInputs, clientOutputs } = model.bundle.manifest;
     this.#options.logger.info(isUpdate ? "model updated" : "model loaded", {
       model: model.name,
-      inputs: clientInputs.map((tensor) => `${tensor.name}: ${formatSpec(tensor)}`),
-      outputs: clientOutputs.map((tensor) => `${tensor.name}: ${formatSpec(tensor)}`),
+      trigger: isStart ? "start" : "change",
+      inputs: clientInputs.map(describe),
+      outputs: clientOutputs.map(describe),
       ...(model.kind === "meta" ? { calls: [...model.calls] } : programFields(model)),
       seconds: Math.round(performance.now() - startMs) / 1000,
     });
   }
+}
+
+/** `x: FP32[n,784]`: `n` is the batch axis, `?` any other of variable extent. */
+function describe({ name, datatype, shape, batchAxis }: DeclaredTensor): string {
+  const extents = shape.map((extent, axis) => {
+    if (axis === batchAxis) return "n";
+    return extent < 0 ? "?" : String(extent);
+  });
+  return `${name}: ${datatype}[${extents.join(",")}]`;
 }
 
 function programFields(model: LoadedModel): Record<string, unknown> {

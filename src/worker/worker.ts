@@ -189,6 +189,7 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
     },
     platform: () => state.backend?.platform ?? config.runtime.backend,
     numerics: config.runtime.numerics,
+    batchWaitSeconds: (model) => batchWaitSeconds(config, model),
     version: manifest.version,
     isReady: () => readiness().isReady,
     isExternallyManaged: () => state.weights?.isExternallyManaged ?? false,
@@ -443,6 +444,10 @@ async function settledWithin(promise: Promise<unknown>, limitMs: number): Promis
   return isSettled;
 }
 
+function batchWaitSeconds({ scheduler }: ServerConfig, model: string): number {
+  return scheduler.models.get(model)?.batchWaitSeconds ?? scheduler.batchWaitSeconds;
+}
+
 function createScheduler(
   config: ServerConfig,
   observer: Pick<SchedulerOptions, "onDispatch" | "onStaged" | "watch">,
@@ -458,8 +463,7 @@ function createScheduler(
     halfLifeSeconds: scheduler.emaHalflifeSeconds,
     costAlpha: scheduler.costEmaAlpha,
     maxQueueDepth: scheduler.maxQueueDepth,
-    batchWaitMs: (model) =>
-      1000 * (scheduler.models.get(model)?.batchWaitSeconds ?? scheduler.batchWaitSeconds),
+    batchWaitMs: (model) => 1000 * batchWaitSeconds(config, model),
     nextTurn: () => new Promise((resolve) => setImmediate(resolve)),
     ...observer,
   });

@@ -186,7 +186,8 @@ Deno.test("models come, are renamed without compiling, change places and go", as
   const loaded = ["a", "b"].map((name) => nextEvent(server, "model loaded", name));
   await writeBundle(folder.path, "a", stampedBundle(FIRST));
   await writeBundle(folder.path, "b", stampedBundle({ ...FIRST, program: 2, hook: 7 }));
-  await Promise.all(loaded);
+  const [{ trigger, inputs }] = await Promise.all(loaded);
+  assert.deepEqual([trigger, inputs], ["change", ["x: FP32[n,2]"]]);
   assert.equal((await server.http("/readyz")).status, 200);
   const [a, b] = [textOf(FIRST), textOf({ ...FIRST, program: 2, hook: 7 })];
   assert.deepEqual([await ask(client, "a"), await ask(client, "b")], [a, b]);

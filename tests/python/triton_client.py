@@ -95,6 +95,7 @@ def check_configuration(client, stub):
     assert config.name == "echo_int64" and config.max_batch_size == 4
     assert [(t.name, t.data_type, list(t.dims)) for t in config.input] == [("x", 9, [3])]
     assert config.HasField("dynamic_batching")
+    assert config.dynamic_batching.max_queue_delay_microseconds == 1500
     assert config.instance_group[0].count == 1
     scalar = client.get_model_config("scalar").config
     assert scalar.max_batch_size == 0 and list(scalar.input[0].dims) == []

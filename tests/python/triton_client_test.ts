@@ -11,7 +11,7 @@ for (const transport of ["native", "grpc-js"]) {
       await writeEchoBundles(models);
       await using server = await startServer({
         modelDirs: [models],
-        args: ["--grpc-transport", transport],
+        args: ["--grpc-transport", transport, "--batch-wait-seconds", "0.0015"],
       });
       const port = String(server.grpcPort);
       await t.step("the synchronous client, every call it has", async () => {
