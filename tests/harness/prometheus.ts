@@ -1,6 +1,6 @@
 /**
  * A real Prometheus and its promtool: from the PATH, from `.cache/prometheus`, or unpacked there from
- * Debian's package, which needs apt and no rights. Where none can be had, tests say so and end.
+ * Debian's packages, which needs apt and no rights. Where none can be had, tests say so and end.
  */
 
 import { join } from "node:path";
@@ -55,7 +55,7 @@ export async function run(
   }
 }
 
-/** Puts Debian's package into the cache, in one step; gives the reason when that cannot be done. */
+/** Puts Debian's packages into the cache, in one step; gives the reason when that cannot be done. */
 async function unpack(): Promise<string | undefined> {
   const folder = await Deno.makeTempDir({ prefix: "prometheus-" });
   try {
@@ -71,10 +71,14 @@ async function unpack(): Promise<string | undefined> {
     if (fetched.code !== 0) {
       return `apt-get download prometheus: ${fetched.text.trim().split("\n").at(-1)}`;
     }
-    const [file] = [...Deno.readDirSync(folder)].filter(({ name }) => name.endsWith(".deb"));
+    // Since Debian 13 promtool is a package of its own; before, there is none of that name.
+    await run("apt-get", ["-qq", "download", "promtool"], { cwd: folder, signal });
     const root = join(folder, "root");
-    const unpacked = await run("dpkg-deb", ["-x", join(folder, file!.name), root], { signal });
-    if (unpacked.code !== 0) return `dpkg-deb: ${unpacked.text.trim()}`;
+    const files = [...Deno.readDirSync(folder)].map(({ name }) => join(folder, name));
+    for (const file of files.filter((path) => path.endsWith(".deb"))) {
+      const unpacked = await run("dpkg-deb", ["-x", file, root], { signal });
+      if (unpacked.code !== 0) return `dpkg-deb: ${unpacked.text.trim()}`;
+    }
     await run("cp", ["-r", root, `${CACHE}.new.${Deno.pid}`]);
     await Deno.rename(`${CACHE}.new.${Deno.pid}`, CACHE).catch(() => {
       // Somebody else was faster, and theirs is as good.

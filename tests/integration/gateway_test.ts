@@ -5,7 +5,7 @@ import { connect } from "../harness/client.ts";
 import { type Fleet, readyWorkers, sampleSum, startFleet, startGateway } from "../harness/fleet.ts";
 import { startEchoLoad } from "../harness/load/echo_load.ts";
 import { notRun } from "../harness/not_run.ts";
-import { findPromtool } from "../harness/promtool.ts";
+import { findPrometheus } from "../harness/prometheus.ts";
 import { runPython } from "../harness/python.ts";
 import { until } from "../harness/until.ts";
 import { writeEchoBundles } from "../python/echo_bundles.ts";
@@ -61,10 +61,10 @@ async function metrics(t: Deno.TestContext, { gateway }: Fleet): Promise<void> {
     await Deno.writeTextFile(file, body);
     const parsed = await runPython("tests/python/metrics_exposition.py", [file]);
     assert.equal(parsed.code, 0, parsed.stderr);
-    const promtool = await findPromtool();
-    if (promtool === undefined) return await notRun(t, "there is no promtool, nor apt to fetch it");
+    const tools = await findPrometheus();
+    if (typeof tools === "string") return await notRun(t, `there is no promtool: ${tools}`);
     using input = await Deno.open(file);
-    const child = new Deno.Command(promtool, {
+    const child = new Deno.Command(tools.promtool, {
       args: ["check", "metrics"],
       stdin: "piped",
       stdout: "piped",
