@@ -18,7 +18,10 @@ Deno.test({
     const models = await Deno.makeTempDir();
     try {
       await writeEchoBundles(models);
-      await using fleet = await startFleet({ modelDirs: [models] });
+      await using fleet = await startFleet({
+        modelDirs: [models],
+        workerArgs: ["--batch-wait-seconds", "0.0015"],
+      });
       await t.step("tritonclient cannot tell it from a worker", () => tritonclient(fleet));
       await t.step("/metrics is one exposition that Prometheus accepts", (t) => metrics(t, fleet));
       await t.step("a cancelled call ends on its worker", () => cancellation(fleet));
