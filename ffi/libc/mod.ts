@@ -8,6 +8,7 @@ export * from "./affinity.ts";
 export { EACCES, EAGAIN, errnoName } from "./errno.ts";
 export * from "./exit.ts";
 export * from "./flock.ts";
+export * from "./malloc.ts";
 export { Mapping } from "./mmap.ts";
 export * from "./poll.ts";
 export * from "./shared_memory.ts";

@@ -25,6 +25,8 @@ const SYMBOLS = {
 
 /** Functions that leave the thread. */
 const NONBLOCKING = {
+  // Walks through all that was ever allocated.
+  malloc_trim: { parameters: ["usize"], result: "i32", nonblocking: true },
   // Gigabytes take a while, and the first touch of each page more so.
   memcpy: { parameters: ["pointer", "pointer", "usize"], result: "pointer", nonblocking: true },
   // Returns the error number instead of leaving it in errno, which would be another thread's.

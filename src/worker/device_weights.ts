@@ -1,5 +1,6 @@
 /** A worker's weight store as its configuration and its device want it. */
 
+import { releaseFreeMemory } from "../../ffi/libc/mod.ts";
 import type { Origins, ServerConfig } from "../config/mod.ts";
 import { groupMemoryBytes, groupMemoryUsed } from "../control_group.ts";
 import type { Logger } from "../log.ts";
@@ -99,6 +100,7 @@ function roomOf({ runtime: { memFraction } }: ServerConfig): MemoryRoom | undefi
     limitBytes: Math.floor(memFraction * groupBytes),
     from: `runtime.mem_fraction, ${memFraction}, of what the control group allows`,
     usedBytes: () => groupMemoryUsed(),
+    release: releaseFreeMemory,
   });
 }
 

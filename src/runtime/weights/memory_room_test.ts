@@ -21,6 +21,12 @@ Deno.test("MemoryRoom refuses what does not fit beside what is in use, with the 
     );
     return true;
   });
+  using _beside = await room.claim("c", 20 * MiB, 10 * MiB);
+  _beside[Symbol.dispose]();
+  await assert.rejects(
+    room.claim("d", 20 * MiB, 11 * MiB),
+    /take 20\.0 MiB of memory, 11\.0 MiB more to bring them in and for dispatches, and 30\.0 MiB are left/,
+  );
 });
 
 Deno.test("MemoryRoom has those wait who may fit once it shows what the others have taken", async () => {
@@ -49,4 +55,25 @@ Deno.test("MemoryRoom has those wait who may fit once it shows what the others h
 Deno.test("MemoryRoom refuses nobody where it cannot be told what is in use", async () => {
   const room = new MemoryRoom({ limitBytes: 100, from: "the test", usedBytes: () => undefined });
   using _claim = await room.claim("a", 100);
+});
+
+Deno.test("MemoryRoom has what is in use for nothing given back before it refuses", async () => {
+  let used = 90;
+  const room = new MemoryRoom({
+    limitBytes: 100,
+    from: "the test",
+    usedBytes: () => used,
+    release: () => {
+      used -= 30;
+      return Promise.resolve();
+    },
+  });
+  using _small = await room.claim("a", 10);
+  assert.equal(used, 90);
+  using _large = await room.claim("b", 30);
+  assert.equal(used, 60);
+  _small[Symbol.dispose]();
+  _large[Symbol.dispose]();
+  await assert.rejects(room.claim("c", 90), ResourceExhaustedError);
+  assert.equal(used, 30);
 });

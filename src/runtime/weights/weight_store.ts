@@ -113,6 +113,7 @@ export class WeightStore implements AsyncDisposable {
       }),
       // An arena's size is what somebody chose; it is not asked again for every part of it.
       room: backend.platform === "cpu" && !this.hasCache ? room : undefined,
+      scratchBytes: () => this.budget.scratchBytes,
       arena: this.hasCache && backend.adopt
         ? new HostArena({ limitBytes: arena!.bytes })
         : undefined,

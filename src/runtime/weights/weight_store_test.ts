@@ -18,7 +18,8 @@ Deno.test("WeightStore without a budget keeps everything on the device", async (
 Deno.test("WeightStore refuses weights that host memory has no room for; the others stay", async () => {
   await using fixture: Fixture = new Fixture({
     room: new MemoryRoom({
-      limitBytes: 2 * TENSOR,
+      // The last of them as it is brought in, twice.
+      limitBytes: 3 * TENSOR,
       from: "the test",
       usedBytes: () => fixture.buffers * TENSOR,
     }),
@@ -28,13 +29,17 @@ Deno.test("WeightStore refuses weights that host memory has no room for; the oth
     assert.ok(error instanceof ResourceExhaustedError);
     assert.match(
       error.message,
-      /^The weights of model "c" take 0\.0 MiB of memory, and 0\.0 MiB are left/,
+      /^The weights of model "c" take 0\.0 MiB of memory, 0\.0 MiB more .*, and 0\.0 MiB are left/,
     );
     return true;
   });
   await dispatch(a);
   await dispatch(b);
   b[Symbol.dispose]();
+  await assert.rejects(
+    fixture.attach("e", { scratch: 1 }),
+    /0\.0 MiB more to bring them in and for dispatches/,
+  );
   assert.ok((await fixture.attach("d")).isResident);
 });
 

@@ -27,6 +27,8 @@ export interface UnitServices {
   readonly arena: HostArena | undefined;
   /** The host memory that weights on the device take, where they do and it is bounded. */
   readonly room: MemoryRoom | undefined;
+  /** What dispatches take of a device's memory besides weights, at most. */
+  scratchBytes(): number;
   readonly ledger: ResidencyLedger<WeightUnit>;
   readonly queue: LoadQueue<WeightUnit>;
   readonly gate: TransferGate;
@@ -286,7 +288,9 @@ export class WeightUnit {
       const startMs = performance.now();
       account.take(this.deviceBytes);
       try {
-        using _room = await room?.claim(this.model, this.deviceBytes);
+        // What was read of the file is a second copy until V8 collects it.
+        const besides = this.deviceBytes + this.#services.scratchBytes();
+        using _room = await room?.claim(this.model, this.deviceBytes, besides);
         this.#copy = await this.#copyToDevice();
       } catch (error) {
         account.give(this.deviceBytes);
