@@ -5,7 +5,7 @@
  */
 
 export * from "./handler.ts";
-export { BufferPool, type BufferPoolOptions, type Loan } from "./buffer_pool.ts";
+export { BufferPool, type BufferPoolOptions, LEAST_LOAN_BYTES, type Loan } from "./buffer_pool.ts";
 export {
   type BackoffOptions,
   type CallOptions,

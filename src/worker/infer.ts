@@ -87,7 +87,9 @@ export class Inference {
     const wanted = this.#wanted = model.contract.wantedOutputs(request.outputs);
     let targets: OutputTargets | undefined;
     if (use === undefined) {
-      if (isProgramAlone) targets = this.#memory = new OutputMemory(memory);
+      if (isProgramAlone && model.hasLargeResults) {
+        targets = this.#memory = new OutputMemory(memory);
+      }
     } else {
       for (const { target, name } of wanted) {
         if (!target) continue;

@@ -40,6 +40,7 @@ import type {
   StagedInputs,
 } from "../scheduler/mod.ts";
 import { byteLengthOf, type NamedTensor } from "../tensor/mod.ts";
+import { LEAST_LOAN_BYTES } from "../transport/mod.ts";
 import { DeviceInputs } from "./device_inputs.ts";
 import { type HookCallLimits, type HookMemory, type HookName, HookPool } from "./hooks/mod.ts";
 import { checkOutputs, type HookOptions, hookPoolOptions } from "./model_hooks.ts";
@@ -107,6 +108,8 @@ export class LoadedModel implements ScheduledModel, Disposable {
   readonly inputBatchAxes: readonly (number | undefined)[];
   readonly outputBatchAxes: readonly (number | undefined)[];
   readonly isCoalescable: boolean;
+  /** Whether any program gives a result that is worth lending memory for. */
+  readonly hasLargeResults: boolean;
   /** What clients send and receive. */
   readonly contract: ClientContract;
   readonly programTotals: ProgramTotals;
@@ -140,6 +143,11 @@ export class LoadedModel implements ScheduledModel, Disposable {
       [...this.inputBatchAxes, ...this.outputBatchAxes].every((axis) => axis !== undefined);
     const largest = Math.max(...[...variants.values()].flatMap(({ sizes }) => sizes));
     this.maxBatchSize = Math.min(largest, options.maxRows ?? largest);
+    this.hasLargeResults = [...variants.values()].some(({ programs }) =>
+      [...programs.values()].some(({ value: { program: { signature } } }) =>
+        signature.results.some((spec) => byteLengthOf(spec) >= LEAST_LOAN_BYTES)
+      )
+    );
     this.#backend = options.backend;
     this.#account = options.weights.account;
     this.#variants = variants;
