@@ -10,7 +10,7 @@ import { setImmediate } from "node:timers";
 import manifest from "../../deno.json" with { type: "json" };
 import { exitNow, getAffinity, setProcessAffinity } from "../../ffi/libc/mod.ts";
 import { BUSY_ADDRESS_SECONDS, whileBusy } from "../busy_address.ts";
-import { type Origins, parseCpuList, type ServerConfig } from "../config/mod.ts";
+import { formatHostPort, type Origins, parseCpuList, type ServerConfig } from "../config/mod.ts";
 import { ConfigError, messageOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { ParentLink } from "../parent_link.ts";
@@ -311,8 +311,8 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   const server = await whileBusy(() => listen(config, logger, methods, metrics), waiting);
   stack.defer(() => server.shutdown(0));
   const addresses = {
-    grpc: `${server.hostname}:${server.port}`,
-    http: http && `${http.hostname}:${http.port}`,
+    grpc: addressOf(server),
+    http: http && addressOf(http),
   };
   logger.info("listening", addresses);
   state.isListening = true;
@@ -418,6 +418,10 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   }
   logger.info("stopped");
   return 0;
+}
+
+function addressOf({ hostname, port }: { readonly hostname: string; readonly port: number }) {
+  return formatHostPort({ host: hostname, port });
 }
 
 /**
