@@ -170,7 +170,9 @@ export function startNode(options: NodeOptions): TestNode {
 export function isAlive(pid: number): boolean {
   try {
     const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    return stat.slice(stat.lastIndexOf(")") + 2)[0] !== "Z";
+    if (stat.slice(stat.lastIndexOf(")") + 2)[0] !== "Z") return true;
+    // Its other threads may still be ending, and until then it has what it had open.
+    return [...Deno.readDirSync(`/proc/${pid}/task`)].some(({ name }) => name !== String(pid));
   } catch {
     return false;
   }
