@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { type Block, blocksOf, isRun } from "../../scripts/docs/page.ts";
+import { goTool, lacksGoTool } from "../harness/go_tools.ts";
 import { Manual } from "../harness/manual.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -65,6 +66,10 @@ function exists(path: string): boolean {
 Deno.test({
   name: "every command of the manual does what its page says",
   async fn(t) {
+    // Those that this machine can have, which a clean checkout has not built yet.
+    for (const tool of ["grpcurl", "ghz"] as const) {
+      if (lacksGoTool(tool) === undefined) await goTool(tool);
+    }
     await using manual = new Manual();
     for (const page of Deno.env.get("MANUAL_PAGES")?.split(",") ?? PAGES) {
       const blocks = read(`docs/${page}.md`);
