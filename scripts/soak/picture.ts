@@ -22,7 +22,7 @@ const STRIPS: readonly Strip[] = [
     lines: [
       { label: "resident, all processes", color: BLUE, value: (r) => r.worker_mem },
       {
-        label: "beside heaps, shared pages and weights",
+        label: "native memory",
         color: GREEN,
         value: (r) => r.worker_mem - r.heap_pages_mib - r.shared_mib - r.pool_mib,
       },
