@@ -291,6 +291,7 @@ class Storm {
     }
     await all;
     for (const use of this.#uses.splice(0)) use[Symbol.dispose]();
+    await this.fixture.store.released();
     await settle();
   }
 
@@ -353,6 +354,7 @@ for (const isExternallyManaged of [false, true]) {
         assert.equal(fixture.buffers, tensors, at);
       }
       for (const model of storm.models) model[Symbol.dispose]();
+      await fixture.store.released();
       await settle();
       const { pinnedBytes, residentBytes, maxBytes } = fixture.store.reading()!;
       assert.deepEqual([pinnedBytes, residentBytes, maxBytes], [0, 0, 12 * TENSOR], `seed ${seed}`);

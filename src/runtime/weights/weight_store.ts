@@ -292,8 +292,13 @@ export class WeightStore implements AsyncDisposable {
   /** Lets go of everything. Nothing may run any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const attached of [...this.#attached]) attached[Symbol.dispose]();
-    while (this.#closing.size > 0) await Promise.all(this.#closing);
+    await this.released();
     this.#services.arena?.[Symbol.dispose]();
+  }
+
+  /** Resolves when what nobody holds any more has been let go of: a load in progress comes to its end first. */
+  async released(): Promise<void> {
+    while (this.#closing.size > 0) await Promise.all(this.#closing);
   }
 
   /**
