@@ -156,12 +156,8 @@ export class Dispatcher {
     return { isInline, micros: (performance.now() - started) * 1000 };
   }
 
-  /**
-   * What did not exist when an inline call returned was not computed by it: that the call took long then
-   * says that this thread had to wait for a processor, nothing about the program.
-   */
   #learn({ isInline, micros }: Launch, isDone: boolean): void {
-    this.#policy.observe(isInline, isInline && !isDone ? 0 : micros);
+    this.#policy.observe(isInline, micros, isDone);
   }
 }
 

@@ -31,6 +31,8 @@ export class InlinePolicy {
   #calls = 0;
   #meanMicros = 0;
   #shortestMicros = Infinity;
+  /** Inline calls before this one that took long without being done. */
+  #longInARow = 0;
   #callsUntilTry = WINDOW;
   #backOff = FIRST_BACK_OFF;
 
@@ -39,13 +41,27 @@ export class InlinePolicy {
     return this.#isInline;
   }
 
-  /** Learns how long a call took, hop included where there was one. */
-  observe(wasInline: boolean, micros: number): void {
+  /**
+   * Learns how long a call took, hop included where there was one.
+   * @param isDone whether the results existed when it returned
+   */
+  observe(wasInline: boolean, micros: number, isDone = true): void {
     // Calls made before the last change of mind may still come in.
     if (wasInline !== this.#isInline) return;
     this.#calls++;
-    if (wasInline) this.#observeInline(micros);
+    if (wasInline) this.#observeInline(this.#computed(micros, isDone));
     else this.#observeHop(micros);
+  }
+
+  /**
+   * What did not exist when an inline call returned was mostly not computed by it: that the call took long
+   * says that this thread had to wait for a processor, nothing about the program. But some programs (loops)
+   * are computed by the call and their results are there a moment later. Those take long every time.
+   */
+  #computed(micros: number, isDone: boolean): number {
+    if (isDone) return micros;
+    this.#longInARow = micros >= INTOLERABLE_MICROS ? this.#longInARow + 1 : 0;
+    return this.#longInARow >= 2 ? micros : 0;
   }
 
   #observeInline(micros: number): void {

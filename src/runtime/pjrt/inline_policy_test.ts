@@ -70,3 +70,16 @@ Deno.test("InlinePolicy ignores what was decided before its last change of mind"
   for (let call = 0; call < 100; call++) policy.observe(false, 50_000);
   assert.equal(policy.isInline, true);
 });
+
+Deno.test("calls that take long and are not done are forgiven once, not twice in a row", () => {
+  const policy = new InlinePolicy();
+  while (!policy.isInline) policy.observe(false, 50);
+  for (let i = 0; i < 20; i++) {
+    policy.observe(true, 45_000, false);
+    assert.equal(policy.isInline, true, "preempted");
+    policy.observe(true, 10, false);
+  }
+  policy.observe(true, 45_000, false);
+  policy.observe(true, 45_000, false);
+  assert.equal(policy.isInline, false, "a loop that is computed by the call");
+});
